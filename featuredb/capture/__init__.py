@@ -1,0 +1,1 @@
+"""Corpus to contexts to activations to reducers to a segment: the hot path."""
