@@ -1,0 +1,14 @@
+"""Labels of features, and where each came from."""
+
+from __future__ import annotations
+
+from featuredb.labels.table import (
+    Imported,
+    add_label,
+    import_labels,
+    labels_of,
+    shown_label,
+    shown_labels,
+)
+
+__all__ = ["Imported", "add_label", "import_labels", "labels_of", "shown_label", "shown_labels"]

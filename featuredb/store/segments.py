@@ -1,0 +1,138 @@
+"""Reading segments: the few questions that answers about one feature ask, each in a few milliseconds.
+
+One DuckDB connection stays open with the segments it has met attached read-only; they never change, so nothing has to
+be looked at twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from featuredb.errors import NotFound
+from featuredb.store.catalog import DictionaryRow, RunRow, SegmentRow
+from featuredb.store.sql import attach_segment
+from featuredb.store.store import Store
+
+if TYPE_CHECKING:
+    import duckdb
+
+KINDS = ("top", "sample")
+"""The kinds of example, by their number in a segment."""
+
+_FEATURE = "select * from feature where feature = $feature"
+_FIGURES = "select n_fires, density, max from feature order by feature"
+_EXAMPLES = """
+    select kind, rank, context, position, activation, window_start, "window"
+    from example where feature = $feature and rank < $most order by kind, rank
+"""
+_CONTEXTS = """
+    select context, tokens, piece_starts, piece_ends, piece_documents
+    from context where context in (select unnest($contexts))
+"""
+_DOCUMENTS = "select document, name from document where document in (select unnest($documents))"
+_TOKENS = "select text from token order by token"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRef:
+    """Where one run's segment of one dictionary lies, and the run's figures that readers need."""
+
+    dictionary: str
+    run: str
+    path: str
+    contexts: str
+    n_tokens: int
+
+    @staticmethod
+    def newest(session: Session, dictionary: DictionaryRow) -> SegmentRef:
+        """The segment of the dictionary's latest run. Raises NotFound where it has none."""
+        found = session.execute(
+            select(SegmentRow, RunRow)
+            .join(RunRow, SegmentRow.run_id == RunRow.id)
+            .where(SegmentRow.dictionary_id == dictionary.id)
+            .order_by(RunRow.id.desc())
+            .limit(1)
+        ).first()
+        if found is None:
+            raise NotFound(f"{dictionary.name} has no run", hint="`featuredb ingest model` makes one")
+        segment, run = found
+        return SegmentRef(dictionary.name, run.key, segment.path, f"runs/{run.key}/contexts.duckdb", run.n_tokens)
+
+
+class SegmentReader:
+    """Reads the segments of one store. Several threads may share it; they take turns."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._turn = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._attached: dict[str, str] = {}
+        self._tokens: dict[str, list[str]] = {}
+
+    def feature(self, segment: SegmentRef, index: int) -> dict[str, Any]:
+        """The feature's row of figures."""
+        return self._rows(segment.path, _FEATURE, {"feature": index})[0]
+
+    def figures(self, segment: SegmentRef) -> dict[str, Any]:
+        """n_fires, density and max of every feature, as arrays by column."""
+        with self._turn:
+            connection = self._using(segment.path)
+            columns: dict[str, Any] = connection.execute(_FIGURES).fetchnumpy()
+        return columns
+
+    def examples(self, segment: SegmentRef, index: int, most: int) -> list[dict[str, Any]]:
+        """Up to `most` examples of each kind, by kind and rank, with kind as a word."""
+        rows = self._rows(segment.path, _EXAMPLES, {"feature": index, "most": most})
+        return [row | {"kind": KINDS[row["kind"]]} for row in rows]
+
+    def contexts(self, segment: SegmentRef, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """The contexts of those numbers: tokens and pieces."""
+        rows = self._rows(segment.contexts, _CONTEXTS, {"contexts": sorted(set(numbers))}) if numbers else []
+        return {row["context"]: row for row in rows}
+
+    def documents(self, segment: SegmentRef, numbers: Sequence[int]) -> dict[int, str]:
+        """The names of those documents."""
+        rows = self._rows(segment.contexts, _DOCUMENTS, {"documents": sorted(set(numbers))}) if numbers else []
+        return {row["document"]: row["name"] for row in rows}
+
+    def tokens(self, segment: SegmentRef) -> list[str]:
+        """The display text of every token id of the run's model."""
+        if segment.run not in self._tokens:
+            with self._turn:
+                found = self._using(segment.contexts).execute(_TOKENS).fetchall()
+            self._tokens[segment.run] = [text for (text,) in found]
+        return self._tokens[segment.run]
+
+    def close(self) -> None:
+        with self._turn:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+            self._attached.clear()
+
+    def _rows(self, path: str, statement: str, params: dict[str, object]) -> list[dict[str, Any]]:
+        with self._turn:
+            cursor = self._using(path).execute(statement, params)
+            names = [column[0] for column in cursor.description or []]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def _using(self, path: str) -> duckdb.DuckDBPyConnection:
+        """The connection, with the segment at `path` as the database that statements speak of."""
+        import duckdb
+
+        if self._connection is None:
+            self._connection = duckdb.connect(
+                config={"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"}
+            )
+        if path not in self._attached:
+            name = f"segment_{len(self._attached)}"
+            attach_segment(self._connection, self._store, path, name)
+            self._attached[path] = name
+        self._connection.execute(f"use {self._attached[path]}")
+        return self._connection

@@ -1,0 +1,181 @@
+"""Labels by hand and from files: who said what, which is shown, and files that are taken whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from featuredb.errors import BadInput, NotFound
+from featuredb.labels import Imported, add_label, import_labels, labels_of, shown_label, shown_labels
+from featuredb.labels.table import MAX_LENGTH, checked_text
+from featuredb.store import FeatureRef, Store
+from featuredb.store.catalog import LabelRow
+from featuredb.store.refs import get_dictionary
+from tests.small_store import build
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with build(tmp_path / "small.fdb") as small:
+        yield small
+
+
+def n_labels(store: Store) -> int:
+    with store.reading() as session:
+        return session.scalar(select(func.count()).select_from(LabelRow)) or 0
+
+
+def label(text: str | None, status: str, day: int) -> LabelRow:
+    made = datetime(2026, 1, day, tzinfo=UTC)
+    return LabelRow(id=day, text=text, status=status, created_at=made, labeler="x.v1", provenance={})
+
+
+def test_a_label_by_hand_is_kept_with_its_author(store: Store) -> None:
+    before = datetime.now(UTC)
+    with store.session() as session:
+        add_label(session, "alpha/3", "  capital letters ", author="ada", note="seen in 40 examples")
+    with store.reading() as session:
+        (kept,) = labels_of(session, FeatureRef("alpha", 3))
+    assert (kept.text, kept.author, kept.note) == ("capital letters", "ada", "seen in 40 examples")
+    assert (kept.labeler, kept.status, kept.provenance) == ("hand.v1", "verified", {})
+    assert before <= kept.created_at <= datetime.now(UTC)
+
+
+def test_only_features_that_are_there_are_labelled(store: Store) -> None:
+    with store.session() as session:
+        for ref in ("alpha/8", "gamma/1"):
+            with pytest.raises(NotFound):
+                add_label(session, ref, "x")
+        with pytest.raises(BadInput):
+            add_label(session, "alpha", "x")
+    assert n_labels(store) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the label is empty"),
+        (" \n\t ", "the label is empty"),
+        ("a\0b", r"a control character, U\+0000 at 1"),
+        ("two\nlines", r"a control character, U\+000A at 3"),
+        ("\x1b[31mred", r"a control character, U\+001B at 0"),
+        ("a\u202eb", r"a control character, U\+202E at 1"),
+        ("a\ud800b", r"a control character, U\+D800 at 1"),
+        ("x" * (MAX_LENGTH + 1), "the label has 2,001 characters"),
+    ],
+)
+def test_texts_that_are_no_label(text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        checked_text(text)
+
+
+def test_any_other_text_is_kept_as_it_is(store: Store) -> None:
+    for text in ("ARABIC: مرحبا", "日本語", "👩‍👩‍👧", "x" * MAX_LENGTH, "'; drop table label; --", "[bold]x[/]"):
+        assert checked_text(text) == text
+
+
+def test_the_shown_label_is_verified_then_newest() -> None:
+    assert shown_label([]) is None
+    assert shown_label([label(None, "failed", 9)]) is None
+    labels = [label("a", "proposed", 1), label("b", "proposed", 3), label("c", "verified", 2), label(None, "failed", 9)]
+    first = shown_label(labels)
+    assert first is not None
+    assert first.text == "c"
+    newest = shown_label([one for one in labels if one.status != "verified"])
+    assert newest is not None
+    assert newest.text == "b"
+
+
+def test_many_features_are_asked_at_once(store: Store) -> None:
+    with store.session() as session:
+        for index, text in ((1, "old"), (1, "new"), (3, "three")):
+            add_label(session, f"alpha/{index}", text)
+        add_label(session, "beta/1", "other")
+    with store.reading() as session:
+        alpha = get_dictionary(session, "alpha")
+        assert shown_labels(session, alpha.id, range(5_000)) == {1: "new", 3: "three"}
+        assert shown_labels(session, alpha.id, []) == {}
+        assert [one.text for one in labels_of(session, "alpha/1")] == ["new", "old"]
+
+
+class TestImport:
+    def test_csv(self, store: Store, tmp_path: Path) -> None:
+        file = tmp_path / "labels.csv"
+        file.write_text('\ufefffeature,text,note\nalpha/1,"commas, quoted",\nbeta/2,日本,seen\n', encoding="utf-8")
+        assert import_labels(store, file, author="ada") == Imported(2, 0)
+        with store.reading() as session:
+            (one,), (two,) = labels_of(session, "alpha/1"), labels_of(session, "beta/2")
+        assert (one.text, one.note, one.author, one.status) == ("commas, quoted", None, "ada", "proposed")
+        assert (two.text, two.note) == ("日本", "seen")
+        assert two.provenance == {"file": "labels.csv", "row": 3}
+
+    def test_jsonl(self, store: Store, tmp_path: Path) -> None:
+        file = tmp_path / "labels.jsonl"
+        file.write_text('{"feature": "alpha/1", "text": "a", "score": 3}\n\n{"feature": "2", "text": "b"}\n')
+        assert import_labels(store, file, dictionary="alpha") == Imported(2, 0)
+        with store.reading() as session:
+            assert [one.text for one in labels_of(session, "alpha/2")] == ["b"]
+
+    def test_the_same_file_twice_adds_nothing(self, store: Store, tmp_path: Path) -> None:
+        file = tmp_path / "labels.csv"
+        file.write_text("feature,text\nalpha/1,a\nalpha/1,a\nalpha/2,b\n")
+        assert import_labels(store, file) == Imported(2, 1)
+        assert import_labels(store, file) == Imported(0, 3)
+        assert import_labels(store, file, author="ada") == Imported(2, 1)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("a.csv", b"feature,text\nalpha/1,ok\nalpha/99,x\n", "row 3: no feature 99 in 'alpha'"),
+            ("a.csv", b"feature,text\nalpha/1,ok\ngamma/1,x\n", "row 3: no dictionary called 'gamma'"),
+            ("a.csv", b"feature,text\nalpha/1,ok\n12,x\n", "row 3: '12' does not name a feature"),
+            ("a.csv", b"feature,text\nalpha/1,ok\nalpha/2,\n", "row 3: the label is empty"),
+            ("a.csv", b'feature,text\nalpha/1,ok\nalpha/2,"a\nb"\n', "row 4: the label has a control character"),
+            ("a.csv", b"feature,text\nalpha/1,ok\nalpha/2\n", "row 3: no text"),
+            ("a.csv", b"feature,text\nalpha/1,ok\nalpha/2,a,b\n", "row 3: more fields than columns"),
+            ("a.csv", b'feature,text\nalpha/1,ok\nalpha/2,"a', "row 3: unexpected end of data"),
+            ("a.csv", b"feature,label\nalpha/1,ok\n", "no column 'text'"),
+            ("a.csv", b"", "no column 'feature'"),
+            ("a.csv", b"feature,text\n", "holds no labels"),
+            ("a.csv", b"feature,text\nalpha/1,ok\nalpha/2,\xff\xfe\n", "is not UTF-8"),
+            ("a.jsonl", b'{"feature": "alpha/1", "text": "ok"}\n{"feature": "alpha/2"', "row 2: Expecting"),
+            ("a.jsonl", b'{"feature": "alpha/1", "text": "ok"}\n[1]\n', "row 2: not an object"),
+            ("a.jsonl", b'{"feature": "alpha/1", "text": "ok"}\n{"feature": "alpha/2", "text": 3}\n', "row 2: no text"),
+            ("a.jsonl", b'{"feature": "alpha/1", "text": "\xff"}\n', "row 1: "),
+            ("a.jsonl", b"[" * 100_000 + b"\n", "row 1: "),
+            ("a.txt", b"alpha/1 x", "is neither CSV nor JSONL"),
+        ],
+    )
+    def test_a_bad_row_is_named_and_nothing_is_kept(
+        self, store: Store, tmp_path: Path, name: str, content: bytes, message: str
+    ) -> None:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises((BadInput, NotFound), match=message):
+            import_labels(store, tmp_path / name)
+        assert n_labels(store) == 0
+
+    def test_no_such_file(self, store: Store, tmp_path: Path) -> None:
+        with pytest.raises(NotFound, match="no file at"):
+            import_labels(store, tmp_path / "none.csv")
+        (tmp_path / "folder.csv").mkdir()
+        with pytest.raises(BadInput, match="cannot be read"):
+            import_labels(store, tmp_path / "folder.csv")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(text=st.text(max_size=50))
+def test_a_text_is_refused_or_comes_back_from_the_store_as_it_is(store: Store, text: str) -> None:
+    try:
+        clean = checked_text(text)
+    except BadInput:
+        return
+    with store.session() as session:
+        made = add_label(session, "alpha/2", text).id
+    with store.reading() as session:
+        assert session.scalars(select(LabelRow.text).where(LabelRow.id == made)).all() == [clean]
