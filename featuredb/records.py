@@ -1,0 +1,328 @@
+"""The typed answers of featuredb. Each says itself as a row of plain values; nothing here reads a store or prints.
+
+Field names are a promise to other programs: fields may be added, none renamed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+
+from featuredb.errors import PluginFailed
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One answer."""
+
+    derived: ClassVar[tuple[str, ...]] = ()
+    """Properties that come first in the row."""
+
+    def row(self) -> dict[str, Any]:
+        """The answer as strings, numbers, None, lists and dictionaries; times are ISO 8601."""
+        names = (*self.derived, *(field.name for field in dataclasses.fields(self)))
+        return {name: _plain(getattr(self, name)) for name in names}
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        """The keys of `row()`, in order."""
+        return (*cls.derived, *(field.name for field in dataclasses.fields(cls)))
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The answer as a table of one row."""
+        return Rows([self]).to_arrow()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfFeature(Record):
+    """What any answer about a feature says of it."""
+
+    derived: ClassVar[tuple[str, ...]] = ("feature",)
+
+    dictionary: str
+    index: int
+    label: str | None
+    """The label shown, by the rule of `featuredb.labels`; None where it has none."""
+    flags: tuple[str, ...] = ()
+    """Names of its findings."""
+
+    @property
+    def feature(self) -> str:
+        """Its written name, "dictionary/index"."""
+        return f"{self.dictionary}/{self.index}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenWeight(Record):
+    """An output token that a feature's decoder row raises or lowers."""
+
+    token: str
+    value: float
+    """The decoder row through the model's unembedding, the final norm's gain folded in; logits per unit activation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistogramBin(Record):
+    """How many activations lie in [low, high)."""
+
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRow(Record):
+    """One label of a feature, with where it came from."""
+
+    feature: str
+    text: str
+    labeler: str
+    status: str
+    scores: tuple[dict[str, Any], ...] = ()
+    """Each {scorer, value, low, high, n, failed, baseline}."""
+    author: str | None = None
+    note: str | None = None
+    provenance: dict[str, Any] | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingRow(OfFeature):
+    """What one check says of one feature."""
+
+    check: str
+    score: float
+    evidence: dict[str, Any] | None = None
+    suggestion: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarFeature(OfFeature):
+    """A feature near another; figures that do not apply are None."""
+
+    cosine_decoder: float | None = None
+    cosine_encoder: float | None = None
+    correlation: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleRow(Record):
+    """One kept context of a feature: the tokens around its peak."""
+
+    kind: str
+    """"top" or "sample"."""
+    rank: int
+    """From 0, the strongest first, within its kind."""
+    context: int
+    position: int
+    """Of the peak, in the context."""
+    activation: float
+    """At the peak."""
+    tokens: tuple[str, ...]
+    """Display text of the window's tokens."""
+    activations: tuple[float, ...]
+    """One per token of the window."""
+    window_start: int = 0
+    """Position in the context of the window's first token, so that the peak is tokens[position - window_start]."""
+    document: str | None = None
+    """Name of the document the window is from."""
+
+    @property
+    def peak(self) -> int:
+        """Index of the peak in `tokens`."""
+        return min(max(self.position - self.window_start, 0), max(len(self.tokens) - 1, 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureCard(OfFeature):
+    """Everything a store knows of one feature."""
+
+    n_fires: int
+    density: float
+    """Share of the counted tokens on which it fires."""
+    max_activation: float
+    mean_activation: float
+    """Over the tokens where it fires; 0 where it never does."""
+    histogram: tuple[HistogramBin, ...]
+    promoted: tuple[TokenWeight, ...]
+    suppressed: tuple[TokenWeight, ...]
+    labels: tuple[LabelRow, ...]
+    findings: tuple[FindingRow, ...]
+    similar: tuple[SimilarFeature, ...]
+    examples: tuple[ExampleRow, ...]
+    n_tokens: int | None = None
+    """Counted tokens of the runs behind these figures."""
+    hook: str | None = None
+    model: str | None = None
+
+    def _repr_html_(self) -> str:
+        from featuredb.notebook import card_html
+
+        return card_html(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiredFeature(OfFeature):
+    """A feature that fires on a text."""
+
+    activation: float
+    """Its largest on the text."""
+    token: str
+    """The token it is largest on."""
+    position: int
+    """That token's index in `tokens`."""
+    activations: tuple[float, ...]
+    """One per token of the text."""
+    score: float
+    """What the answer is sorted by: activation weighed against how often the feature fires anyway."""
+    tokens: tuple[str, ...]
+    """Display text of the text's tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow(Record):
+    model: str
+    source: str
+    architecture: str
+    n_layers: int
+    d_model: int
+    fingerprint: str
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DictionaryRow(Record):
+    dictionary: str
+    model: str | None
+    hook: str
+    n_features: int
+    kind: str
+    runs: int
+    n_tokens: int
+    """Counted tokens over its runs."""
+    source: str | None = None
+    plugin: str | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusRow(Record):
+    corpus: str
+    spec: str
+    plugin: str
+    runs: int
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(Record):
+    run: str
+    """Its key: a hash of everything that changes its result."""
+    model: str
+    corpus: str
+    dictionaries: tuple[str, ...]
+    n_tokens: int
+    n_contexts: int
+    context_length: int
+    packing: str
+    seed: int
+    created_at: datetime | None = None
+    notes: tuple[str, ...] = ()
+    """What a reader of its figures should know: settings that differ from the dictionary's training, rows skipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultRow(Record):
+    """Something in a store that is not as the catalog says."""
+
+    object: str
+    fault: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tour(Record):
+    """What the demo ends in: the run, the features one text fires, and the cards of two of them."""
+
+    run: RunRow
+    text: str
+    fired: tuple[FiredFeature, ...]
+    cards: tuple[FeatureCard, ...]
+
+
+R = TypeVar("R", bound=Record)
+S = TypeVar("S", bound=Record)
+
+
+class Rows(Sequence[R], Generic[R]):
+    """Answers of one kind, in order; compares equal to a list of the same answers."""
+
+    def __init__(self, items: Iterable[R], of: type[R] | None = None) -> None:
+        self._items = tuple(items)
+        self._of = of or (type(self._items[0]) if self._items else None)
+
+    @overload
+    def __getitem__(self, at: int) -> R: ...
+    @overload
+    def __getitem__(self, at: slice) -> Rows[R]: ...
+    def __getitem__(self, at: int | slice) -> R | Rows[R]:
+        return Rows(self._items[at], self._of) if isinstance(at, slice) else self._items[at]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[R]:
+        return iter(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rows | list | tuple) and list(self) == list(other)
+
+    def __repr__(self) -> str:
+        return f"Rows({list(self._items)!r})"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys of every row; none for no answers of no stated kind."""
+        return self._of.columns() if self._of else ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each answer's `row()`."""
+        return [item.row() for item in self._items]
+
+    def to_arrow(self) -> pyarrow.Table:
+        """A table with a column for each field; nested fields become lists and structs."""
+        import pyarrow as pa
+
+        if self._items:
+            return pa.Table.from_pylist(self.rows())
+        return pa.table({name: pa.nulls(0) for name in self.columns})
+
+    def to_pandas(self) -> Any:
+        """A pandas.DataFrame with a column for each field. Raises PluginFailed where pandas is not installed."""
+        try:
+            return self.to_arrow().to_pandas()
+        except ImportError as error:
+            raise PluginFailed("pandas is not installed", hint="pip install pandas, or use to_arrow()") from error
+
+    def _repr_html_(self) -> str:
+        from featuredb.notebook import rows_html
+
+        return rows_html(self.columns, self.rows())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.row()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, tuple | list | Rows):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    # numpy's scalars; JSON and equality want Python's own.
+    return value.item() if hasattr(value, "item") and not isinstance(value, str | int | float) else value
