@@ -282,7 +282,8 @@ class Dictionary:
             "extra": dict(self.extra),
         }
         arrays = {name: value.detach().cpu().contiguous() for name, value in self.tensors().items()}
-        save_file(arrays, path, metadata={"format": FORMAT, "settings": json.dumps(settings)})
+        # One entry, for safetensors writes several in any order, and the same dictionary must give the same bytes.
+        save_file(arrays, path, metadata={FORMAT: json.dumps(settings)})
 
     @staticmethod
     def read(path: Path) -> Dictionary:
@@ -297,9 +298,9 @@ class Dictionary:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
         except SafetensorError as error:
             raise BadInput(f"{path} is not a whole safetensors file: {error}") from error
-        if metadata.get("format") != FORMAT:
+        if FORMAT not in metadata:
             raise BadInput(f"{path} is not a dictionary that featuredb wrote", hint=f"its format is not {FORMAT!r}")
-        settings = json.loads(metadata["settings"])
+        settings = json.loads(metadata[FORMAT])
         return Dictionary(
             **{name: arrays[name] for name in _ARRAYS if name in arrays},
             **{f.name: settings[f.name] for f in fields(Dictionary) if f.name in _PLAIN},

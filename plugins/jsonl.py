@@ -29,7 +29,8 @@ class JsonLines:
                 except _BadRow as error:
                     reason = f"{file.path}:{number}: {error}"
                     if not options.skip_bad_rows:
-                        raise BadInput(reason, hint=error.hint) from error
+                        otherwise = "mend the line, or pass over bad rows with --skip-bad-rows"
+                        raise BadInput(reason, hint=error.hint or otherwise) from error
                     options.on_skip(reason)
                     continue
                 if text is None:

@@ -151,6 +151,7 @@ def test_broken_jsonl_row_is_named_by_line(tmp_path: Path, line: str, fault: str
     rows = write(tmp_path / "data.jsonl", {"text": "good"}, line, {"text": "good too"})
     with pytest.raises(BadInput) as caught:
         read(rows)
+    hint = hint or "mend the line, or pass over bad rows with --skip-bad-rows"
     assert (caught.value.message, caught.value.hint) == (f"{rows}:2: {fault}", hint)
     told: list[str] = []
     assert read(rows, skipping(told)) == [("data.jsonl:1", "good"), ("data.jsonl:3", "good too")]

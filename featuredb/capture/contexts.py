@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from featuredb.capture.request import PackingKind
 from featuredb.corpus import Document
 from featuredb.errors import BadInput
 
 Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 Encode = Callable[[str], Ids]
-PackingKind = Literal["concat", "document"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ def ingest(store: Store, plan: Plan, report: ProgressReport = silent) -> tuple[s
     Raises Interrupted on Ctrl-C, StoreBusy where another process is doing the same, BadInput on unusable text or
     activations. After any of them the store is as it was, and the same request goes on from the last checkpoint.
     """
-    if has_run(store, plan.key):
+    # A folder that outlived its run's commit is cleared away below.
+    if has_run(store, plan.key) and not store.paths.work_folder(plan.key).exists():
         return plan.notes
     _refuse_other_weights(store, plan)
     with disk_errors(store.path), _locked(store.paths.work_folder(plan.key)) as folder:
@@ -67,7 +68,7 @@ def ingest(store: Store, plan: Plan, report: ProgressReport = silent) -> tuple[s
                 finish(store, plan, state, report)
         except BaseException:
             if not (folder / "state.npz").exists():  # nothing that a next call could go on with
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder)
     return (*plan.notes, *skipped.notes())
@@ -104,6 +105,7 @@ def _capture(plan: Plan, folder: Path, skipped: _Skipped) -> CaptureState:
     contexts = _after(_contexts(plan, skipped), state)
     loop.run(contexts, on_block, plan.request.checkpoint_seconds)
     if state.n_tokens == 0:
+        state.path.unlink()
         raise BadInput(f"{plan.request.corpus.spec} holds no token that counts", hint="is its text empty?")
     return state
 

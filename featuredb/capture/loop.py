@@ -70,8 +70,8 @@ class CaptureLoop:
                 if time.monotonic() - saved_at >= checkpoint_seconds:
                     self.state.save()
                     saved_at = time.monotonic()
-            self.state.save()
             if stopping.is_set():
+                self.state.save()
                 raise Interrupted("stopped by Ctrl-C", hint="the same command goes on from here")
 
     def _next_block(

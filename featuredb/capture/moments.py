@@ -14,6 +14,9 @@ from featuredb.capture.firings import Firings
 
 Float64 = NDArray[np.float64]
 
+CHUNK = 1024
+"""Features whose response is worked out at a time."""
+
 
 class HookMoments:
     """Count, sum and scatter of (x - shift) over every counted token; shift is (d,) float32."""
@@ -77,7 +80,8 @@ class CrossMoments:
             mode="sum",
             per_sample_weights=torch.from_numpy(firings.activation).to(centred.device),
         )
-        self.sums[firings.feature[starts]] += products.cpu().numpy()
+        present = torch.from_numpy(firings.feature[starts].astype(np.int64))
+        torch.from_numpy(self.sums).index_add_(0, present, products.cpu())
 
     def merge(self, other: CrossMoments) -> None:
         self.sums += other.sums
@@ -90,7 +94,10 @@ class CrossMoments:
         with the activation.
         """
         n = max(1, hook.n)
-        covariance = self.sums / n - np.outer(total / n, hook.total / n)
-        varies = deviation > 0
-        scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
-        return (covariance * scale[:, None]).astype(np.float32)
+        scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+        response = np.empty_like(self.sums)
+        for start in range(0, len(response), CHUNK):  # the float64 in between is twice the size of all sums
+            part = slice(start, start + CHUNK)
+            covariance = self.sums[part] / n - np.outer(total[part] / n, hook.total / n)
+            response[part] = covariance * scale[part, None]
+        return response

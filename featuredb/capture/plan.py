@@ -12,7 +12,7 @@ import torch
 from featuredb.capture.contexts import Packing
 from featuredb.capture.encode import SparseEncoder
 from featuredb.capture.loop import Watched
-from featuredb.capture.request import IngestRequest
+from featuredb.capture.request import MOST_CONTEXT_LENGTH, IngestRequest
 from featuredb.corpora import choose_plugin
 from featuredb.dictionary import Dictionary
 from featuredb.errors import BadInput
@@ -101,7 +101,10 @@ def make_plan(request: IngestRequest, model: Model, dictionaries: Sequence[Dicti
 def _named(request: IngestRequest, dictionaries: Sequence[Dictionary]) -> tuple[Dictionary, ...]:
     if request.name is not None:
         if len(dictionaries) != 1:
-            raise BadInput(f"--name {request.name!r} cannot name the {len(dictionaries)} dictionaries found")
+            raise BadInput(
+                f"--name {request.name!r} cannot name the {len(dictionaries)} dictionaries found",
+                hint="leave it out, or ingest them one by one",
+            )
         dictionaries = [replace(dictionaries[0], name=request.name)]
     names = [dictionary.name for dictionary in dictionaries]
     for name in names:
@@ -126,11 +129,13 @@ def _meet(model: Model, dictionary: Dictionary, asked: str | None) -> str:
 
 def _context_length(request: IngestRequest, model: Model, dictionaries: Sequence[Dictionary], notes: list[str]) -> int:
     said = {d.name: d.trained.context_length for d in dictionaries if d.trained.context_length is not None}
-    most = model.max_length
+    most = min(model.max_length or MOST_CONTEXT_LENGTH, MOST_CONTEXT_LENGTH)
     asked = request.corpus.context_length
     if asked is not None:
-        if most is not None and asked > most:
-            raise BadInput(f"--context-length {asked} is more than {model.name} reads, {most}")
+        if asked > most:
+            raise BadInput(
+                f"--context-length {asked} is more than {model.name} reads, {most}", hint=f"give at most {most}"
+            )
         notes += [
             f"context length {asked}; {name} was trained with {length}"
             for name, length in said.items()
@@ -144,7 +149,7 @@ def _context_length(request: IngestRequest, model: Model, dictionaries: Sequence
             hint="choose with --context-length",
         )
     length = next(iter(said.values()), DEFAULT_CONTEXT_LENGTH)
-    if most is not None and length > most:
+    if length > most:
         notes.append(f"context length {most}, all that {model.name} reads; trained with {length}")
         return most
     return length

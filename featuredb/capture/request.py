@@ -10,6 +10,9 @@ from featuredb.errors import BadInput
 
 PackingKind = Literal["concat", "document"]
 
+MOST_CONTEXT_LENGTH = 65_535
+"""Segments keep positions in 16 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class CaptureSettings:
@@ -52,8 +55,8 @@ class CorpusRequest:
     def __post_init__(self) -> None:
         if self.n_tokens is not None and self.n_tokens < 1:
             raise BadInput(f"--tokens is {self.n_tokens}", hint="give at least 1")
-        if self.context_length is not None and self.context_length < 2:
-            raise BadInput(f"--context-length is {self.context_length}", hint="give at least 2")
+        if self.context_length is not None and not 2 <= self.context_length <= MOST_CONTEXT_LENGTH:
+            raise BadInput(f"--context-length is {self.context_length}", hint=f"give 2 to {MOST_CONTEXT_LENGTH}")
         if self.packing not in ("concat", "document"):
             raise BadInput(f"--packing is {self.packing!r}", hint="give concat or document")
 
@@ -97,7 +100,10 @@ class IngestRequest:
         if not self.dictionaries:
             raise BadInput("no dictionary given", hint="name at least one with --dictionary")
         if self.name is not None and len(self.dictionaries) != 1:
-            raise BadInput(f"--name {self.name!r} cannot name {len(self.dictionaries)} dictionaries at once")
+            raise BadInput(
+                f"--name {self.name!r} cannot name {len(self.dictionaries)} dictionaries at once",
+                hint="leave it out, or ingest them one by one",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,8 @@ def _new_segment(path: Path, meta: Mapping[str, str], *, row_group: int) -> Iter
             {"key": pa.array(list(facts), pa.string()), "value": pa.array(list(facts.values()), pa.string())}
         )
         _store(connection, "meta", rows)
+        # Detaching would do it too, but would not say why it cannot.
+        connection.execute("checkpoint segment")
         connection.execute("use memory")
         connection.execute("detach segment")
     finally:

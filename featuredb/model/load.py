@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from featuredb.errors import BadInput, FeatureDBError, NotFound
+from featuredb.errors import BadInput, FeatureDBError, NotFound, nearest
 from featuredb.model.fingerprint import folder_fingerprint, hub_commit, state_fingerprint, weight_files
 from featuredb.model.hooks import HookMap, find_hooks
 from featuredb.model.run import Model, is_out_of_memory, read
@@ -208,8 +208,15 @@ def _local_folder(source: str) -> Path | None:
     if folder.is_file():
         raise BadInput(f"{source} is a file", hint="give the folder that holds config.json and the weights")
     if not _HUB_ID.fullmatch(source):
-        raise NotFound(f"no model at {source!r}", hint="give a model's folder, or a Hugging Face id such as 'gpt2'")
+        otherwise = "give a model's folder, or a Hugging Face id such as 'gpt2'"
+        raise NotFound(f"no model at {source!r}", hint=_nearest_folder(folder) or otherwise)
     return None
+
+
+def _nearest_folder(path: Path) -> str | None:
+    """A hint naming the models beside a path that are called nearly so; None where there are none."""
+    beside = [config.parent.name for config in path.parent.glob("*/config.json")]
+    return nearest(path.name, sorted(beside))
 
 
 def _load(source: str, what: str, work: Callable[[], Loaded]) -> Loaded:
@@ -244,9 +251,10 @@ def _refusal(source: str, what: str, error: Exception) -> FeatureDBError:
         return NotFound(f"the Hugging Face Hub has no model {source!r}", hint="give a model's folder, or another id")
     if what == "config" and kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled"}:
         state = "switched off (HF_HUB_OFFLINE)" if _offline() else "not working"
+        otherwise = f"network access is {state}; give a model's folder, or an id that was downloaded before"
         return NotFound(
             f"no model {source!r}: no folder is called so, and the local cache has none of this name",
-            hint=f"network access is {state}; give a model's folder, or an id that was downloaded before",
+            hint=_nearest_folder(Path(source)) or otherwise,
         )
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return BadInput(

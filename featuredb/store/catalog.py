@@ -6,6 +6,7 @@ Types are those that SQLite and PostgreSQL share, so that the same models serve 
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -315,11 +316,28 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreUnusable(
-                f"no room left on the disk of {path}", hint="free some space and run it again"
-            ) from error
+        if error.errno in _FULL:
+            raise _no_room(path, error.errno) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             where = error.filename if error.filename is not None else path
             raise StoreUnusable(f"{where} cannot be written", hint="check its permissions") from error
         raise
+    except FeatureDBError:
+        raise
+    except Exception as error:
+        # DuckDB and safetensors say it in errors of their own, in the system's words.
+        reason = next((number for number in _FULL if os.strerror(number) in str(error)), None)
+        if reason is None:
+            raise
+        raise _no_room(path, reason) from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _no_room(path: Path, reason: int) -> StoreUnusable:
+    if reason == errno.EFBIG:
+        return StoreUnusable(
+            f"a file of {path} would grow larger than is allowed", hint="raise the limit (ulimit -f) and run it again"
+        )
+    return StoreUnusable(f"no room left on the disk of {path}", hint="free some space and run it again")

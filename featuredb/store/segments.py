@@ -73,6 +73,7 @@ class SegmentReader:
         self._turn = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._attached: dict[str, str] = {}
+        self._current = ""
         self._tokens: dict[str, list[str]] = {}
 
     def feature(self, segment: SegmentRef, index: int) -> dict[str, Any]:
@@ -115,6 +116,7 @@ class SegmentReader:
                 self._connection.close()
             self._connection = None
             self._attached.clear()
+            self._current = ""
 
     def _rows(self, path: str, statement: str, params: dict[str, object]) -> list[dict[str, Any]]:
         with self._turn:
@@ -128,11 +130,14 @@ class SegmentReader:
 
         if self._connection is None:
             self._connection = duckdb.connect(
-                config={"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"}
+                # One thread: the questions are small, and handing them out would take longer than answering.
+                config={"threads": 1, "autoload_known_extensions": "false", "autoinstall_known_extensions": "false"}
             )
         if path not in self._attached:
             name = f"segment_{len(self._attached)}"
             attach_segment(self._connection, self._store, path, name)
             self._attached[path] = name
-        self._connection.execute(f"use {self._attached[path]}")
+        if path != self._current:
+            self._connection.execute(f"use {self._attached[path]}")
+            self._current = path
         return self._connection

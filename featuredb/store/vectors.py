@@ -130,15 +130,28 @@ def nearest(
     found = read_index(index)
     if found.ntotal != len(rows) or found.d != rows.width:
         raise StoreUnusable(f"{index} does not belong to its vectors", hint=_CHECK)
-    wanted = candidates if candidates is not None else max(MIN_CANDIDATES, 40 * k)
+    if candidates is not None:
+        wanted = candidates
+    elif len(rows) <= EXACT_ROWS:
+        wanted = k + 16  # exact already; a few more settle ties
+    else:
+        wanted = max(MIN_CANDIDATES, 40 * k)
     left_out = np.fromiter(skip, np.int64, len(skip))
     near = _propose(found, direction, wanted, left_out)
     if not len(near):
         return []
     near = np.sort(near)  # the map is read in the order it lies on the disk
-    cosines = (_unit(rows.take(near), None) @ direction[0]).astype(np.float64)
+    cosines = _cosines(rows.take(near), direction[0])
     order = np.lexsort((near, -cosines))[:k]
     return [Neighbour(int(near[i]), float(cosines[i])) for i in order]
+
+
+def _cosines(rows: Matrix, direction: Matrix) -> npt.NDArray[np.float64]:
+    """Cosines of some rows with a unit direction; 0 for a row of zeros."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    cosines = np.zeros(len(rows))
+    np.divide(rows @ direction, lengths, out=cosines, where=lengths > 0)
+    return cosines
 
 
 def index_fault(path: Path, rows: Rows, sample: npt.NDArray[np.int64]) -> str | None:
