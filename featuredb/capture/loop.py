@@ -60,7 +60,7 @@ class CaptureLoop:
         widest = max(model.hook_width(hook) for hook in self.hooks)
         self.block_rows = max(256, min(BLOCK_ROWS, BLOCK_BYTES // (4 * widest)))
 
-    def run(self, contexts: Iterator[Context], on_block: Callable[[], None], checkpoint_seconds: float = 60.0) -> None:
+    def run(self, contexts: Iterator[Context], on_block: Callable[[], None], checkpoint_seconds: float = 120.0) -> None:
         """Takes contexts until they end; on_block is called after each block. Raises Interrupted on Ctrl-C."""
         saved_at = time.monotonic()
         with _stop_flag() as stopping:

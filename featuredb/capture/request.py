@@ -93,7 +93,7 @@ class IngestRequest:
     """The name of a single dictionary in the store; None takes the one it has."""
     fresh: bool = False
     """Begin anew where the default is to go on with an interrupted run."""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = 120.0
     """How often an unfinished run is written down; no part of the result."""
 
     def __post_init__(self) -> None:
