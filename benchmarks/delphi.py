@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,9 @@ HOOKPOINT = "h.8"
 """Their name for the hook: the module's path."""
 BATCH_SIZE = 32
 """Their default, and ours at this context length."""
-N_ROUNDS = 2
+N_ROUNDS = 1
+N_TOKENS = 16_384
+"""A quarter of the throughput's: building every feature's examples takes theirs many times longer than caching."""
 ASKED = {"cache": 1.8, "all": 4.0}
 NAMES = {
     "cache": "against Delphi's caching",
@@ -44,6 +47,7 @@ def measure(bench: Bench) -> list[Figure]:
 
     python = delphi_python()
     shape = gpt2_small(bench)
+    shape = replace(shape, n_tokens=min(shape.n_tokens, N_TOKENS))
     model, dictionary = make_model(bench, shape, head=False), make_dictionary(bench, shape)
     plan = make_plan(shape, model, dictionary)
     tokens = whole_rows(plan, shape)

@@ -9,9 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from featuredb_ingest._saelens_record import record
-
 from featuredb.errors import BadInput, NotFound, PluginFailed, nearest
+from featuredb_ingest._saelens_record import record
 
 if TYPE_CHECKING:
     import torch

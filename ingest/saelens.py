@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featuredb.errors import BadInput, NotFound
 from featuredb_ingest._saelens_library import published, through_sae_lens
 from featuredb_ingest._saelens_record import ARCHITECTURES, record
-
-from featuredb.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     import torch

@@ -100,6 +100,21 @@ def random_dictionary(folder: Path, architecture: str = "topk", layer: int = 1, 
     return save_dictionary(folder, architecture, layer, tensors(architecture, seed))
 
 
+def save_parts(folder: Path) -> None:
+    """A model, a dictionary and a corpus, where `command` looks for them."""
+    save_model(folder / "model", num_hidden_layers=2)
+    random_dictionary(folder / "top", "topk", 0)
+    save_corpus(folder / "corpus.jsonl", texts(12))
+
+
+def command(made: Path, **changed: Path | str | None) -> list[str]:
+    """An ingest that works, with some of its options changed, added, or left out where None."""
+    words = {"model": made / "model", "dictionary": made / "top", "corpus": made / "corpus.jsonl", "batch-size": "4"}
+    words |= {name.replace("_", "-"): value for name, value in changed.items()}
+    options = [word for name, value in words.items() if name != "model" and value for word in (f"--{name}", str(value))]
+    return ["ingest", "model", str(words["model"]), *options]
+
+
 def request(
     model: Path,
     dictionaries: Sequence[Path],
