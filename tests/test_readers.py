@@ -91,13 +91,13 @@ def test_readers_are_never_disturbed(tmp_path: Path) -> None:
 def test_two_runs_may_bring_the_same_dictionary_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One commits while the other, which has written the same dictionary, is just about to."""
     from featuredb.capture import finish
+    from featuredb.store.files import rename_into_place as rename
 
     model = save_model(tmp_path / "model", num_hidden_layers=2)
     dictionary = random_dictionary(tmp_path / "top", "topk", 0)
     first, second = (
         request(model, [dictionary], save_corpus(tmp_path / f"{seed}.jsonl", texts(12, seed))) for seed in (0, 1)
     )
-    rename = finish.rename_into_place
 
     def after_the_second(unfinished: Path, final: Path) -> None:
         monkeypatch.setattr(finish, "rename_into_place", rename)

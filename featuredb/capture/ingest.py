@@ -105,7 +105,7 @@ def _capture(plan: Plan, folder: Path, skipped: _Skipped) -> CaptureState:
     contexts = _after(_contexts(plan, skipped), state)
     loop.run(contexts, on_block, plan.request.checkpoint_seconds)
     if state.n_tokens == 0:
-        state.path.unlink()
+        state.path.unlink(missing_ok=True)
         raise BadInput(f"{plan.request.corpus.spec} holds no token that counts", hint="is its text empty?")
     return state
 
