@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from featuredb.labels.table import labels_of, shown_label, shown_labels
 from featuredb.records import ExampleRow, FeatureCard, HistogramBin, LabelRow, SimilarFeature, TokenWeight
 from featuredb.store.catalog import LabelRow as CatalogLabel
@@ -24,7 +26,7 @@ def read_card(store: Store, reader: SegmentReader, ref: FeatureRef, n_examples: 
         segment = SegmentRef.newest(session, dictionary)
         labels = labels_of(session, ref)
         shown = shown_label(labels)
-        owner = dictionary.id
+        similar = _similar(session, store, ref, dictionary.id)
         hook, model = dictionary.hook, dictionary.model.name
     row = reader.feature(segment, index)
     texts = reader.tokens(segment) if n_examples or row["promoted"] else []
@@ -41,7 +43,7 @@ def read_card(store: Store, reader: SegmentReader, ref: FeatureRef, n_examples: 
         suppressed=_weights(texts, row["suppressed"], row["suppressed_values"]),
         labels=tuple(label_row(ref, label) for label in labels),
         findings=(),
-        similar=_similar(store, ref, owner),
+        similar=similar,
         examples=_examples(reader, segment, index, n_examples),
         n_tokens=segment.n_tokens,
         hook=hook,
@@ -107,15 +109,14 @@ def _piece(context: Mapping[str, Any], position: int) -> tuple[int, int, int | N
     return 0, len(context["tokens"]), None
 
 
-def _similar(store: Store, ref: FeatureRef, dictionary_id: int) -> tuple[SimilarFeature, ...]:
+def _similar(session: Session, store: Store, ref: FeatureRef, dictionary_id: int) -> tuple[SimilarFeature, ...]:
     """The features of the same dictionary whose decoder rows point most nearly the same way."""
     rows = Rows(store.paths.weights(ref.dictionary), "w_dec")
     direction = rows.take([ref.index])[0]
     if not direction.any():
         return ()
     found = nearest(store.paths.decoder_index(ref.dictionary), rows, direction, N_SIMILAR, skip=(ref.index,))
-    with store.reading() as session:
-        labels = shown_labels(session, dictionary_id, [neighbour.index for neighbour in found])
+    labels = shown_labels(session, dictionary_id, [neighbour.index for neighbour in found])
     return tuple(
         SimilarFeature(
             dictionary=ref.dictionary,

@@ -75,6 +75,7 @@ class SegmentReader:
         self._attached: dict[str, str] = {}
         self._current = ""
         self._tokens: dict[str, list[str]] = {}
+        self._documents: dict[str, dict[int, str]] = {}
 
     def feature(self, segment: SegmentRef, index: int) -> dict[str, Any]:
         """The feature's row of figures."""
@@ -99,8 +100,11 @@ class SegmentReader:
 
     def documents(self, segment: SegmentRef, numbers: Sequence[int]) -> dict[int, str]:
         """The names of those documents."""
-        rows = self._rows(segment.contexts, _DOCUMENTS, {"documents": sorted(set(numbers))}) if numbers else []
-        return {row["document"]: row["name"] for row in rows}
+        known = self._documents.setdefault(segment.run, {})
+        if new := sorted(set(numbers) - known.keys()):
+            rows = self._rows(segment.contexts, _DOCUMENTS, {"documents": new})
+            known.update((row["document"], row["name"]) for row in rows)
+        return {number: known[number] for number in numbers if number in known}
 
     def tokens(self, segment: SegmentRef) -> list[str]:
         """The display text of every token id of the run's model."""
