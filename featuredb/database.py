@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from featuredb.progress import ProgressReport, silent
-from featuredb.records import FaultRow, FeatureCard, FiredFeature, LabelRow, Record, Rows, RunRow
+from featuredb.records import FaultRow, FeatureCard, FiredFeature, LabelRow, RunRow
+from featuredb.rows import Record, Rows
 
 if TYPE_CHECKING:
     import pyarrow

@@ -26,11 +26,10 @@ from featuredb.records import (
     FiredFeature,
     HistogramBin,
     LabelRow,
-    Record,
-    Rows,
     SimilarFeature,
     TokenWeight,
 )
+from featuredb.rows import Record, Rows
 from featuredb.visible import visible
 
 HOSTILE = st.text(

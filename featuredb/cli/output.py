@@ -17,7 +17,8 @@ from featuredb.visible import visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from featuredb.records import FeatureCard, FiredFeature, Record, Tour
+    from featuredb.records import FeatureCard, FiredFeature, Tour
+    from featuredb.rows import Record
 
 
 def show_rows(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from featuredb.labels.table import labels_of
-from featuredb.records import CorpusRow, DictionaryRow, LabelRow, ModelRow, Rows, RunRow
+from featuredb.records import CorpusRow, DictionaryRow, LabelRow, ModelRow, RunRow
+from featuredb.rows import Rows
 from featuredb.search.cards import label_row
 from featuredb.store import catalog
 from featuredb.store.refs import FeatureRef
