@@ -54,3 +54,22 @@ def canonical_hook(name: str) -> str:
 def is_canonical(name: str) -> bool:
     """Whether a name is already in the grammar."""
     return _CANONICAL.fullmatch(name) is not None
+
+
+def same_tensor(hook: str) -> str:
+    """One name for all hooks that read the same tensor: what leaves a block is what enters the next.
+
+    Names that are not in the grammar come back unchanged.
+    """
+    if hook == "embed":
+        return "layers.0.resid_pre"
+    found = _CANONICAL.fullmatch(hook)
+    if found and found[2] == "resid_post":
+        return f"layers.{int(found[1]) + 1}.resid_pre"
+    return hook
+
+
+def layer_of(hook: str) -> int | None:
+    """The layer a hook belongs to; None for `embed` and for names that are not in the grammar."""
+    found = _CANONICAL.fullmatch(hook)
+    return int(found[1]) if found and found[1] is not None else None

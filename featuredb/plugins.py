@@ -7,7 +7,7 @@ rows; users may leave the version out. A broken plugin is reported and breaks no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -18,13 +18,20 @@ from featuredb.corpus import CorpusOptions, Document
 from featuredb.errors import FeatureDBError, NotFound, PluginFailed, nearest
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from featuredb.dictionary import Dictionary
     from featuredb.training import TrainingPlan, TrainingProgress
 
-KINDS = ("ingest", "trainers", "corpora")
-MEMBERS = {"ingest": ("recognises", "load"), "trainers": ("train",), "corpora": ("suffixes", "documents")}
+KINDS = ("ingest", "trainers", "corpora", "embedders")
+MEMBERS = {
+    "ingest": ("recognises", "load"),
+    "trainers": ("train",),
+    "corpora": ("suffixes", "documents"),
+    "embedders": ("load",),
+}
 """What a plugin of each kind must have beside a name; looked for once, when it is loaded."""
 
 
@@ -77,7 +84,29 @@ class Corpus(Protocol):
         ...
 
 
-Kind = TypeVar("Kind")
+class TextEmbedding(Protocol):
+    """A loaded model of texts."""
+
+    id: str
+    """Names the model and its weights; two of one id give the same vectors."""
+    width: int
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(len(texts), width) float32 rows of unit length, in the order of the texts."""
+        ...
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors that lie near each other where the texts mean the same. Group `featuredb.embedders`."""
+
+    name: str
+
+    def load(self, source: str | None) -> TextEmbedding:
+        """The model at a source, this plugin's own choice where None.
+
+        Raises NotFound when there is none, PluginFailed naming the extra that is not installed.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +146,9 @@ class Registry:
 
     def corpus(self, name: str) -> Corpus:
         return cast(Corpus, self._get("corpora", name))
+
+    def embedder(self, name: str) -> Embedder:
+        return cast(Embedder, self._get("embedders", name))
 
     def working(self, kind: str) -> Iterator[Any]:
         """Each plugin of a kind that loads, in order of name."""
@@ -177,7 +209,7 @@ def _load(kind: str, entry: EntryPoint) -> Any:
 
 
 def _singular(kind: str) -> str:
-    return {"ingest": "ingest", "trainers": "trainer", "corpora": "corpus"}[kind]
+    return {"ingest": "ingest", "trainers": "trainer", "corpora": "corpus", "embedders": "embedder"}[kind]
 
 
 Result = TypeVar("Result")

@@ -82,6 +82,85 @@ class SimilarFeature(OfFeature):
     cosine_decoder: float | None = None
     cosine_encoder: float | None = None
     correlation: float | None = None
+    """Pearson's, of the two features' activations over the shared panel's tokens."""
+    auroc: float | None = None
+    auroc_low: float | None = None
+    auroc_high: float | None = None
+    jaccard: float | None = None
+    """Tokens of the shared panel on which both fire, as a share of those on which either does."""
+    n_together: int | None = None
+    """Those tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrelatedFeature(OfFeature):
+    """A feature beside a vector or concept; figures that do not apply are None."""
+
+    cosine_decoder: float | None = None
+    cosine_encoder: float | None = None
+    correlation: float | None = None
+    """Pearson's, of the concept's read-out with the activation, over every counted token of the run."""
+    auroc: float | None = None
+    """Of the activation in telling the concept's positive texts from its negative ones; None without texts."""
+    auroc_low: float | None = None
+    auroc_high: float | None = None
+    """Ends of its 95% interval."""
+    baseline: float | None = None
+    """What the best feature of this dictionary scores, by the measure the answer is sorted by, for 95 in 100 random
+    directions: a score below it says nothing."""
+    hook: str | None = None
+    """Where the vector is compared with the dictionary."""
+    density: float | None = None
+    n_fires: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundFeature(OfFeature):
+    """A feature that a search found, and why."""
+
+    score: float
+    """What the answer is sorted by: reciprocal ranks, summed over the ways in which it was found."""
+    matched: tuple[str, ...]
+    """In which ways: of "label", "meaning" and "example", the best rank first."""
+    text: str
+    """What matched: the label, or the example's text around it."""
+    ranks: dict[str, int]
+    """Its rank from 1 in each of those ways."""
+    similarity: float | None = None
+    """Cosine of the label's meaning with the query's, where it was found by meaning."""
+    density: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptDirection(Record):
+    """The direction of a concept at one hook."""
+
+    concept: str
+    hook: str
+    width: int
+    norm: float
+    auroc: float | None = None
+    """On texts left out of its making; None without texts."""
+    auroc_low: float | None = None
+    auroc_high: float | None = None
+    n_held_out: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptRow(Record):
+    """A named direction and the texts behind it."""
+
+    concept: str
+    model: str | None
+    method: str
+    hooks: tuple[str, ...]
+    n_positive: int
+    n_negative: int
+    auroc: float | None = None
+    """The best of its hooks', on texts left out; None without texts."""
+    settings: dict[str, Any] | None = None
+    directions: tuple[ConceptDirection, ...] = ()
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

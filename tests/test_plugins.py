@@ -196,7 +196,7 @@ def test_listing_imports_no_plugin() -> None:
 
 def test_entry_points_of_other_groups_are_not_ours() -> None:
     registry = Registry([EntryPoint("x", "y:z", "featuredb.unheard-of"), EntryPoint("x", "y:z", "console_scripts")])
-    assert [registry.names(kind) for kind in KINDS] == [[], [], []]
+    assert [registry.names(kind) for kind in KINDS] == [[] for _ in KINDS]
 
 
 def test_guard_lets_our_errors_and_interrupts_through() -> None:

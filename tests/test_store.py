@@ -26,9 +26,9 @@ from featuredb.store.catalog import (
     ModelRow,
     RunRow,
     SegmentRow,
-    disk_errors,
 )
 from featuredb.store.check import check
+from featuredb.store.engine import disk_errors
 from featuredb.store.layout import Layout
 from featuredb.store.refs import get_dictionary, get_feature
 from featuredb.store.remove import remove_dictionary, sweep

@@ -27,7 +27,7 @@ from featuredb.dictionary import Dictionary, load_dictionary
 from featuredb.errors import BadInput, StoreBusy
 from featuredb.model import Model, load_model
 from featuredb.progress import Progress, ProgressReport, silent
-from featuredb.store.catalog import disk_errors
+from featuredb.store.engine import disk_errors
 from featuredb.store.runs import dictionary_fingerprint, has_run
 from featuredb.store.store import Store
 

@@ -1,45 +1,30 @@
-"""The catalog: what is small, relational and changes. Rows and connections only; no files and no answers here.
+"""The catalog: what is small, relational and changes. Rows only; no connections, no files and no answers here.
 
 Types are those that SQLite and PostgreSQL share, so that the same models serve a catalog given by URL.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    Connection,
     DateTime,
     Dialect,
-    Engine,
+    Double,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
-    QueuePool,
     String,
     Text,
     TypeDecorator,
     UniqueConstraint,
-    create_engine,
-    event,
 )
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-
-from featuredb.errors import FeatureDBError, StoreBusy, StoreUnusable
-
-BUSY_SECONDS = 30.0
-"""How long a writer waits for another one before it gives up with StoreBusy."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -70,6 +55,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {
         str: String,
+        float: Double,
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
         list[str]: JSON,
@@ -210,6 +196,102 @@ class LabelRow(Base):
     dictionary: Mapped[DictionaryRow] = relationship()
 
 
+class ScoreRow(Base):
+    """A measured or stated figure of one label."""
+
+    __tablename__ = "score"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    label_id: Mapped[int] = mapped_column(ForeignKey("label.id", ondelete="CASCADE"), index=True)
+    scorer: Mapped[str]
+    value: Mapped[float]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    n: Mapped[int | None]
+    failed: Mapped[int | None]
+    baseline: Mapped[float | None]
+    judge: Mapped[str | None]
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+
+class LabelEmbeddingRow(Base):
+    """What one embedder makes of one label's text: (width,) little-endian float16 of unit length.
+
+    Numbers are never used again, so that their count and largest tell whether anything has changed.
+    """
+
+    __tablename__ = "label_embedding"
+    __table_args__ = (UniqueConstraint("label_id", "embedder"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    label_id: Mapped[int] = mapped_column(ForeignKey("label.id", ondelete="CASCADE"))
+    embedder: Mapped[str] = mapped_column(index=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ConceptRow(Base):
+    """A named direction at one or more hooks of a model."""
+
+    __tablename__ = "concept"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    model_name: Mapped[str | None]
+    model_fingerprint: Mapped[str | None]
+    method: Mapped[str]
+    settings: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+    directions: Mapped[list[ConceptDirectionRow]] = relationship(
+        back_populates="concept", order_by="ConceptDirectionRow.id", cascade="all, delete-orphan", passive_deletes=True
+    )
+    texts: Mapped[list[ConceptTextRow]] = relationship(
+        order_by="ConceptTextRow.id", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class ConceptDirectionRow(Base):
+    """The direction of a concept at one hook: (width,) little-endian float32, and how well it tells its own texts."""
+
+    __tablename__ = "concept_direction"
+    __table_args__ = (UniqueConstraint("concept_id", "hook"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    concept_id: Mapped[int] = mapped_column(ForeignKey("concept.id", ondelete="CASCADE"))
+    hook: Mapped[str]
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+    figures: Mapped[dict[str, Any]]
+
+    concept: Mapped[ConceptRow] = relationship(back_populates="directions")
+
+
+class ConceptTextRow(Base):
+    """One of the contrasting texts behind a concept."""
+
+    __tablename__ = "concept_text"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    concept_id: Mapped[int] = mapped_column(ForeignKey("concept.id", ondelete="CASCADE"), index=True)
+    positive: Mapped[bool]
+    text: Mapped[str] = mapped_column(Text)
+
+
+class BaselineRow(Base):
+    """What random directions score among the features of a dictionary, by one measure; worked out once."""
+
+    __tablename__ = "baseline"
+    __table_args__ = (UniqueConstraint("dictionary_id", "run_id", "measure", "seed"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    dictionary_id: Mapped[int] = mapped_column(ForeignKey("dictionary.id", ondelete="CASCADE"))
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
+    measure: Mapped[str]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    n: Mapped[int]
+    figures: Mapped[dict[str, Any]]
+
+
 class LeftoverRow(Base):
     """A file whose owner is gone from the catalog and which is still to be deleted."""
 
@@ -217,127 +299,3 @@ class LeftoverRow(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     path: Mapped[str] = mapped_column(unique=True)
-
-
-def catalog_engine(path: Path, *, busy_seconds: float = BUSY_SECONDS, new: bool = False) -> Engine:
-    """An engine on the SQLite file at `path`, which is made when `new`; nothing is opened yet.
-
-    Connections made with the execution option `writes` take SQLite's write lock when they begin (BEGIN IMMEDIATE), so
-    that two writers queue where they would fail; the others read one snapshot and never wait.
-    """
-
-    def connect() -> sqlite3.Connection:
-        if new:
-            connection = _connect(f"{path.as_uri()}?mode=rwc", busy_seconds)
-            connection.execute("pragma journal_mode = wal")
-            return connection
-        try:
-            return _connect(f"{path.as_uri()}?mode=rw", busy_seconds)
-        except sqlite3.OperationalError as error:
-            if not path.is_file() or not _is_cannot_open(error):
-                raise
-        # A folder that cannot be written cannot hold the shared-memory file that WAL readers use. When no writer
-        # left a log, the file is the whole catalog and nobody can be changing it.
-        log = path.with_name(path.name + "-wal")
-        unchanging = not log.exists() or log.stat().st_size == 0
-        return _connect(f"{path.as_uri()}?{'immutable=1' if unchanging else 'mode=ro'}", busy_seconds)
-
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("begin immediate" if writes else "begin")
-
-    return engine
-
-
-def _connect(uri: str, busy_seconds: float) -> sqlite3.Connection:
-    # isolation_level None leaves BEGIN to the listener above: Python's own begins too late for a snapshot.
-    connection = sqlite3.connect(
-        uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False, cached_statements=256
-    )
-    try:
-        connection.execute("pragma foreign_keys = on")
-        connection.execute("pragma schema_version")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _is_cannot_open(error: sqlite3.OperationalError) -> bool:
-    return (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-
-
-@contextmanager
-def catalog_errors(path: Path) -> Iterator[None]:
-    """Turns the database's own errors about the catalog at `path` into StoreBusy and StoreUnusable."""
-    try:
-        yield
-    except DBAPIError as error:
-        translated = _translated(path, error.orig)
-        if translated is None:
-            raise
-        raise translated from error
-    except sqlite3.Error as error:
-        translated = _translated(path, error)
-        if translated is None:
-            raise
-        raise translated from error
-
-
-def _translated(path: Path, error: BaseException | None) -> FeatureDBError | None:
-    damaged = StoreUnusable(f"{path} is damaged: {error}", hint="restore it from a copy")
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return damaged if "Could not decode" in str(error) else None
-    match code & 0xFF:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return StoreBusy(f"{path} is locked by another process", hint="run the command again when it has finished")
-        case sqlite3.SQLITE_FULL:
-            return StoreUnusable(f"no room left on the disk of {path}", hint="free some space and run it again")
-        case sqlite3.SQLITE_READONLY:
-            return StoreUnusable(f"{path} cannot be written", hint="check its permissions and those of its folder")
-        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            return StoreUnusable(f"{path} cannot be opened", hint="check its permissions and those of its folder")
-        case sqlite3.SQLITE_IOERR:
-            return StoreUnusable(f"{path} cannot be read or written: {error}", hint="check the disk it lies on")
-        case sqlite3.SQLITE_NOTADB:
-            return StoreUnusable(f"{path} is not a catalog, or is damaged", hint="restore it from a copy")
-        case sqlite3.SQLITE_CORRUPT:
-            return damaged
-    return None
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a full or unwritable disk met while writing below `path` into StoreUnusable."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise _no_room(path, error.errno) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            where = error.filename if error.filename is not None else path
-            raise StoreUnusable(f"{where} cannot be written", hint="check its permissions") from error
-        raise
-    except FeatureDBError:
-        raise
-    except Exception as error:
-        # DuckDB and safetensors say it in errors of their own, in the system's words.
-        reason = next((number for number in _FULL if os.strerror(number) in str(error)), None)
-        if reason is None:
-            raise
-        raise _no_room(path, reason) from error
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def _no_room(path: Path, reason: int) -> StoreUnusable:
-    if reason == errno.EFBIG:
-        return StoreUnusable(
-            f"a file of {path} would grow larger than is allowed", hint="raise the limit (ulimit -f) and run it again"
-        )
-    return StoreUnusable(f"no room left on the disk of {path}", hint="free some space and run it again")

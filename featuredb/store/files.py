@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from featuredb.store.catalog import disk_errors
+from featuredb.store.engine import disk_errors
 from featuredb.store.layout import Layout
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from featuredb.errors import StoreUnusable
-from featuredb.store.catalog import BUSY_SECONDS, catalog_engine, catalog_errors, disk_errors
+from featuredb.store.engine import BUSY_SECONDS, catalog_engine, catalog_errors, disk_errors
 from featuredb.store.layout import Layout
 
 

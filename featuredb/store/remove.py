@@ -16,8 +16,8 @@ from featuredb.store.catalog import (
     ModelRow,
     RunRow,
     SegmentRow,
-    disk_errors,
 )
+from featuredb.store.engine import disk_errors
 from featuredb.store.files import delete_file
 from featuredb.store.refs import get_dictionary
 from featuredb.store.store import Store

@@ -10,15 +10,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from featuredb.errors import BadInput, StoreUnusable
-from featuredb.store.catalog import (
-    CorpusRow,
-    DictionaryRow,
-    FileRow,
-    LeftoverRow,
-    ModelRow,
-    RunRow,
-    SegmentRow,
-)
+from featuredb.store.catalog import CorpusRow, DictionaryRow, FileRow, LeftoverRow, ModelRow, RunRow, SegmentRow
 from featuredb.store.files import FileRecord
 from featuredb.store.layout import Layout, check_name
 from featuredb.store.remove import sweep

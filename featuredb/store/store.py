@@ -14,7 +14,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from featuredb.errors import StoreUnusable
-from featuredb.store.catalog import BUSY_SECONDS, FileRow, catalog_engine, catalog_errors, disk_errors
+from featuredb.store.catalog import FileRow
+from featuredb.store.engine import BUSY_SECONDS, catalog_engine, catalog_errors, disk_errors
 from featuredb.store.files import describe_file, sync_file
 from featuredb.store.layout import Layout
 from featuredb.store.migrate import check_revision, upgrade

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featuredb.errors import BadInput, FeatureDBError, NotFound, StoreUnusable
-from featuredb.store.catalog import disk_errors
+from featuredb.store.engine import disk_errors
 
 Matrix = npt.NDArray[np.float32]
 
