@@ -23,14 +23,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from featuredb.dictionary import Dictionary
+    from featuredb.labels.publication import ExportRequest, Publication
+    from featuredb.labels.requests import LabelRequest, Proposal, Scored, ScoreRequest
     from featuredb.training import TrainingPlan, TrainingProgress
 
-KINDS = ("ingest", "trainers", "corpora", "embedders")
+KINDS = ("ingest", "trainers", "corpora", "embedders", "labelers", "scorers", "readers", "exporters")
 MEMBERS = {
     "ingest": ("recognises", "load"),
     "trainers": ("train",),
     "corpora": ("suffixes", "documents"),
     "embedders": ("load",),
+    "labelers": ("options", "label"),
+    "scorers": ("options", "score"),
+    "readers": ("recognises", "read"),
+    "exporters": ("write",),
 }
 """What a plugin of each kind must have beside a name; looked for once, when it is loaded."""
 
@@ -109,6 +115,59 @@ class Embedder(Protocol):
         ...
 
 
+class Labeler(Protocol):
+    """Proposes labels for features. Group `featuredb.labelers`."""
+
+    name: str
+    options: tuple[str, ...]
+    """Names of the options it takes, such as ("endpoint", "model"); `--option NAME=VALUE` on the command line."""
+
+    def label(self, request: LabelRequest) -> Iterator[Proposal]:
+        """One proposal for each feature asked for, as they are ready; one that could not be made says why.
+
+        All it may read is `request.evidence`, the labeling half of the documents.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """Measures how well labels fit what their features do. Group `featuredb.scorers`."""
+
+    name: str
+    options: tuple[str, ...]
+
+    def score(self, request: ScoreRequest) -> Iterator[Scored]:
+        """A figure for each label it can judge, with its interval and baseline; one it cannot says why.
+
+        All it may read is `request.evidence`, the scoring half of the documents.
+        """
+        ...
+
+
+class LabelReader(Protocol):
+    """Reads what others published about features: labels, and examples with them. Group `featuredb.readers`."""
+
+    name: str
+
+    def recognises(self, source: Path) -> bool:
+        """Whether a file or folder given without a scheme is this plugin's; looks at names and first bytes alone."""
+        ...
+
+    def read(self, source: Path) -> Publication:
+        """What is there. Raises NotFound when nothing is, BadInput naming file and row of what cannot be used."""
+        ...
+
+
+class Exporter(Protocol):
+    """Writes features and their labels in somebody else's format. Group `featuredb.exporters`."""
+
+    name: str
+
+    def write(self, request: ExportRequest, folder: Path) -> int:
+        """Fills an empty folder; the number of features written."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Broken:
     """A plugin that could not be loaded, and why."""
@@ -149,6 +208,18 @@ class Registry:
 
     def embedder(self, name: str) -> Embedder:
         return cast(Embedder, self._get("embedders", name))
+
+    def labeler(self, name: str) -> Labeler:
+        return cast(Labeler, self._get("labelers", name))
+
+    def scorer(self, name: str) -> Scorer:
+        return cast(Scorer, self._get("scorers", name))
+
+    def label_reader(self, name: str) -> LabelReader:
+        return cast(LabelReader, self._get("readers", name))
+
+    def exporter(self, name: str) -> Exporter:
+        return cast(Exporter, self._get("exporters", name))
 
     def working(self, kind: str) -> Iterator[Any]:
         """Each plugin of a kind that loads, in order of name."""
@@ -209,7 +280,7 @@ def _load(kind: str, entry: EntryPoint) -> Any:
 
 
 def _singular(kind: str) -> str:
-    return {"ingest": "ingest", "trainers": "trainer", "corpora": "corpus", "embedders": "embedder"}[kind]
+    return {"ingest": "ingest", "corpora": "corpus"}.get(kind, kind.removesuffix("s"))
 
 
 Result = TypeVar("Result")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
+from featuredb.label_records import LabelRow
 from featuredb.rows import Record
 
 
@@ -47,22 +48,6 @@ class HistogramBin(Record):
     low: float
     high: float
     count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelRow(Record):
-    """One label of a feature, with where it came from."""
-
-    feature: str
-    text: str
-    labeler: str
-    status: str
-    scores: tuple[dict[str, Any], ...] = ()
-    """Each {scorer, value, low, high, n, failed, baseline}."""
-    author: str | None = None
-    note: str | None = None
-    provenance: dict[str, Any] | None = None
-    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +90,12 @@ class CorrelatedFeature(OfFeature):
     auroc_low: float | None = None
     auroc_high: float | None = None
     """Ends of its 95% interval."""
+    score: float | None = None
+    """What the answer is sorted by. By a cosine, that. By correlation, its share of the largest that any read-out has
+    with the feature. By AUROC, how far that lies above one half times the surprise, in bits, that the feature fires."""
     baseline: float | None = None
-    """What the best feature of this dictionary scores, by the measure the answer is sorted by, for 95 in 100 random
-    directions: a score below it says nothing."""
+    """What the figure that was asked for (correlation, a cosine, auroc) is for the best feature of this dictionary, at
+    most, for 95 in 100 random directions, or deals of the texts' signs: one below it says nothing."""
     hook: str | None = None
     """Where the vector is compared with the dictionary."""
     density: float | None = None
@@ -129,6 +117,12 @@ class FoundFeature(OfFeature):
     similarity: float | None = None
     """Cosine of the label's meaning with the query's, where it was found by meaning."""
     density: float | None = None
+    n_matching: int | None = None
+    """Contexts among its examples whose text matches, where it was found by example."""
+    n_at_peak: int | None = None
+    """Those in which what matches covers the token it fires on most."""
+    n_examples: int | None = None
+    """Contexts among its examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +155,11 @@ class ConceptRow(Record):
     settings: dict[str, Any] | None = None
     directions: tuple[ConceptDirection, ...] = ()
     created_at: datetime | None = None
+    positive: tuple[str, ...] = ()
+    """Its positive texts, where the answer is about this one concept; a list of concepts leaves them out."""
+    negative: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader of its figures should know: texts cut into several rows, conventions applied to a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,11 +194,12 @@ class ExampleRow(Record):
 class FeatureCard(OfFeature):
     """Everything a store knows of one feature."""
 
-    n_fires: int
-    density: float
+    n_fires: int | None
+    """None where it is not known, as of dictionaries that others published."""
+    density: float | None
     """Share of the counted tokens on which it fires."""
-    max_activation: float
-    mean_activation: float
+    max_activation: float | None
+    mean_activation: float | None
     """Over the tokens where it fires; 0 where it never does."""
     histogram: tuple[HistogramBin, ...]
     promoted: tuple[TokenWeight, ...]
@@ -221,20 +221,53 @@ class FeatureCard(OfFeature):
 
 @dataclass(frozen=True, kw_only=True)
 class FiredFeature(OfFeature):
-    """A feature that fires on a text."""
+    """A feature that fires on a text, or on several."""
 
     activation: float
-    """Its largest on the text."""
+    """Its largest on the text; or its mean over the tokens, or that at the last one, where that was asked for. Of a
+    contrast, the mean of this over the texts."""
     token: str
-    """The token it is largest on."""
+    """The token it is largest on, or the last one where that was asked for."""
     position: int
     """That token's index in `tokens`."""
     activations: tuple[float, ...]
-    """One per token of the text."""
+    """One per token of the text; 0 at special tokens, which never count."""
     score: float
     """What the answer is sorted by: activation weighed against how often the feature fires anyway."""
     tokens: tuple[str, ...]
     """Display text of the text's tokens."""
+    text: int = 0
+    """Which of the texts all this is of: the one on which it says most, counted from 0."""
+    n_texts: int = 1
+    """On how many of the texts it fires."""
+    activation_contrast: float | None = None
+    """Its activation on the texts that were contrasted; None where none were."""
+    density: float | None = None
+    """Share of the run's tokens on which it fires."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFeature(OfFeature):
+    """A feature that fires at a token."""
+
+    activation: float
+    score: float
+    """As of a text, by the activation at this token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTokens(Record):
+    """A text token by token."""
+
+    text: int
+    """Which of the texts, counted from 0."""
+    model: str
+    tokens: tuple[str, ...]
+    """Display text of the tokens."""
+    fired: tuple[FiredFeature, ...]
+    """The features that say most of the whole text."""
+    strongest: tuple[tuple[TokenFeature, ...], ...]
+    """For each token, the features that say most there; none where none fires."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,6 +190,9 @@ class LabelRow(Base):
     status: Mapped[str]
     author: Mapped[str | None]
     note: Mapped[str | None] = mapped_column(Text)
+    predicate: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    gain: Mapped[float | None]
+    """How far its held-out scores lie from their baselines (0) to perfect (1), on average; None before it is scored."""
     provenance: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(default=_now)
 
@@ -197,14 +200,14 @@ class LabelRow(Base):
 
 
 class ScoreRow(Base):
-    """A measured or stated figure of one label."""
+    """A measured or stated figure of one label. One that could not be measured has a `reason` and no value."""
 
     __tablename__ = "score"
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     label_id: Mapped[int] = mapped_column(ForeignKey("label.id", ondelete="CASCADE"), index=True)
     scorer: Mapped[str]
-    value: Mapped[float]
+    value: Mapped[float | None]
     low: Mapped[float | None]
     high: Mapped[float | None]
     n: Mapped[int | None]
@@ -212,6 +215,22 @@ class ScoreRow(Base):
     baseline: Mapped[float | None]
     judge: Mapped[str | None]
     seed: Mapped[int | None] = mapped_column(BigInteger)
+    reason: Mapped[str | None] = mapped_column(Text)
+    details: Mapped[dict[str, Any]] = mapped_column(JSON, server_default="{}")
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+
+class AnswerRow(Base):
+    """What a language model answered, by the hash of everything that was asked of it; never asked twice."""
+
+    __tablename__ = "answer"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    asked: Mapped[str] = mapped_column(unique=True)
+    model: Mapped[str]
+    text: Mapped[str] = mapped_column(Text)
+    n_in: Mapped[int | None]
+    n_out: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=_now)
 
 

@@ -18,10 +18,10 @@ FULL_TEXT = (
     "insert into label_fts (rowid, text) values (new.id, new.text); end",
     "create trigger label_fts_delete after delete on label when old.text is not null begin "
     "insert into label_fts (label_fts, rowid, text) values ('delete', old.id, old.text); end",
-    "create trigger label_fts_forget after update of text on label when old.text is not null begin "
-    "insert into label_fts (label_fts, rowid, text) values ('delete', old.id, old.text); end",
-    "create trigger label_fts_learn after update of text on label when new.text is not null begin "
-    "insert into label_fts (rowid, text) values (new.id, new.text); end",
+    # One trigger for both halves: which of two runs first is not defined.
+    "create trigger label_fts_update after update of text on label begin "
+    "insert into label_fts (label_fts, rowid, text) select 'delete', old.id, old.text where old.text is not null; "
+    "insert into label_fts (rowid, text) select new.id, new.text where new.text is not null; end",
     "insert into label_fts (rowid, text) select id, text from label where text is not null",
 )
 

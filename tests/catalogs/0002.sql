@@ -219,6 +219,5 @@ CREATE VIRTUAL TABLE label_fts using fts5(text, content='label', content_rowid='
 insert into label_fts (rowid, text) select id, text from label where text is not null;
 CREATE TRIGGER label_fts_insert after insert on label when new.text is not null begin insert into label_fts (rowid, text) values (new.id, new.text); end;
 CREATE TRIGGER label_fts_delete after delete on label when old.text is not null begin insert into label_fts (label_fts, rowid, text) values ('delete', old.id, old.text); end;
-CREATE TRIGGER label_fts_forget after update of text on label when old.text is not null begin insert into label_fts (label_fts, rowid, text) values ('delete', old.id, old.text); end;
-CREATE TRIGGER label_fts_learn after update of text on label when new.text is not null begin insert into label_fts (rowid, text) values (new.id, new.text); end;
+CREATE TRIGGER label_fts_update after update of text on label begin insert into label_fts (label_fts, rowid, text) select 'delete', old.id, old.text where old.text is not null; insert into label_fts (rowid, text) select new.id, new.text where new.text is not null; end;
 COMMIT;
