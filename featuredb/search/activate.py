@@ -1,166 +1,360 @@
-"""Which features fire on a text: the model and the dictionaries of a store, run again as they were ingested."""
+"""Which features fire on some texts: the models and dictionaries of a store, run again as they were ingested.
+
+A feature's score on a text is its activation there, as a share of the largest it is known to have, times the surprise
+-log2(density) of its firing at all: what fires everywhere says little, and what is far from its best says less.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from featuredb.errors import BadInput, NotFound
-from featuredb.labels.table import shown_labels
-from featuredb.records import FiredFeature
-from featuredb.store.catalog import DictionaryRow, RunRow
-from featuredb.store.refs import get_dictionary
-from featuredb.store.segments import SegmentReader, SegmentRef
+from featuredb.capture.encode import Activations
+from featuredb.errors import BadInput
+from featuredb.records import FiredFeature, TextTokens, TokenFeature
+from featuredb.search.contrast import rank_contrast
+from featuredb.search.fired import By, Fired, Ranked, check_by, fired, rank, scores
+from featuredb.search.passes import CutTexts, cut, vectors
+from featuredb.search.running import Figures, Known, Loaded, Reading, Running
+from featuredb.search.scope import figure_flags
+from featuredb.store.refs import FeatureRef, get_feature
+from featuredb.store.segments import SegmentReader
 from featuredb.store.store import Store
 
 if TYPE_CHECKING:
-    from featuredb.capture.encode import SparseEncoder
     from featuredb.model import Model
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """A dictionary, and how its newest run fed the model."""
+class Asked:
+    """What to run, and what to say of it. Checked when made."""
 
-    name: str
-    dictionary_id: int
-    hook: str
-    segment: SegmentRef
-    source: str
-    fingerprint: str
-    settings: dict[str, Any]
+    texts: tuple[str, ...]
+    dictionaries: Sequence[str] | None = None
+    """By name; None asks all."""
+    layers: Sequence[int] | None = None
+    features: Sequence[str] | None = None
+    """"dictionary/index": only these; None asks all."""
+    contrast: tuple[str, ...] = ()
+    """Texts whose features are taken away."""
+    by: By = "max"
+    limit: int | None = 20
+    """The most features in the answer; None for every one that fires."""
+
+    def __post_init__(self) -> None:
+        check_by(self.by)
+        if not self.texts:
+            raise BadInput("there is no text", hint="give some words to run")
+        if self.limit is not None and self.limit < 1:
+            raise BadInput(f"cannot list {self.limit} features", hint="at least 1")
+        if self.features is not None and self.dictionaries is not None:
+            raise BadInput("both features and dictionaries are named", hint="a feature's name says its dictionary")
+
+
+def asked(
+    texts: str | Sequence[str],
+    dictionaries: Sequence[str] | None,
+    limit: int | None,
+    by: By,
+    contrast: str | Sequence[str] | None,
+    layers: Sequence[int] | None,
+    features: Sequence[str] | None,
+) -> Asked:
+    """What a caller of `FeatureDB.activate` asks: one text may stand by itself. Raises BadInput."""
+    others = _texts(contrast) if contrast is not None else ()
+    if contrast is not None and not others:
+        raise BadInput("there is no text to contrast with", hint="leave contrast out, or give a text")
+    return Asked(_texts(texts), dictionaries, layers, features, others, by, limit)
+
+
+def _texts(texts: str | Sequence[str]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Catalog:
+    """The catalog while one question is answered."""
+
+    session: Session
+    known: Known
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Heard:
+    """What one dictionary makes of the texts."""
+
+    reading: Reading
+    texts: CutTexts
+    figures: Figures
+    fired: Fired
+    wanted: NDArray[np.int64] | None
+    """The features that were asked for; None for all."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """One feature of an answer: the place of a row of `ranked`."""
+
+    heard: _Heard
+    ranked: Ranked
+    place: int
+
+    @property
+    def feature(self) -> int:
+        return int(self.ranked.feature[self.place])
+
+
+Labels = Mapping[tuple[str, int], str]
 
 
 class Activator:
-    """Runs texts through the models of one store, which stay loaded from one text to the next."""
+    """Runs texts through the models of one store, which stay loaded from one text to the next. Callers take turns."""
 
     def __init__(self, store: Store, reader: SegmentReader) -> None:
         self._store = store
-        self._reader = reader
-        self._models: dict[tuple[str, str], Model] = {}
-        self._encoders: dict[str, SparseEncoder] = {}
-        self._figures: dict[str, dict[str, Any]] = {}
+        self._running = Running(store, reader)
+        self._turn = threading.Lock()
 
-    def activate(self, text: str, dictionaries: Sequence[str] | None, limit: int) -> list[FiredFeature]:
-        """The features that fire on a text, those that say most first.
+    def open(self, name: str) -> Loaded:
+        """A dictionary of the store ready to be run: its model, its encoder, and how its newest run fed them.
 
-        A feature's score is its largest activation on the text, as a share of the largest it is known to have, times
-        the surprise -log2(density) of its firing at all: what fires everywhere says little. A text longer than the
-        run's contexts is cut into several, none of it left out. Raises BadInput for a text without tokens.
+        Raises NotFound, and BadInput where the model is not the one that was ingested.
         """
-        if not text.strip():
-            raise BadInput("the text is empty", hint="give some words to run")
-        fired = []
-        for reading in self._readings(dictionaries):
-            model = self._model(reading)
-            ids = model.encode_text(text)
-            if len(ids) == 0:
-                raise BadInput(f"the text {text!r} has no tokens for {model.name}")
-            fired += self._fired(reading, model, ids, limit)
-        fired.sort(key=lambda each: (-each.score, each.dictionary, each.index))
-        return fired[:limit]
+        return self._running.open(name)
 
-    def _readings(self, names: Sequence[str] | None) -> list[_Reading]:
+    def named_model(self, name: str | None, fingerprint: str | None = None) -> Model:
+        """A model of the store, loaded once; see `Running.named_model`."""
+        return self._running.named_model(name, fingerprint)
+
+    def close(self) -> None:
+        """Lets go of the store's files; what is loaded stays."""
+        self._running.close()
+
+    def activate(self, asked: Asked, say: Say = lambda text: None) -> list[FiredFeature]:
+        """The features that fire on the texts, those that say most first; ties by dictionary and index.
+
+        Of several texts a feature's best score counts; of a contrast, the means on either side. A text longer than
+        the run's contexts is cut into several, none of it left out; `say` is told into how many. Special tokens that a
+        text spells out are read, and as in a run never count. Raises BadInput for a text without tokens, NotFound for
+        a dictionary, layer or feature that is not there.
+        """
+        n = len(asked.texts), len(asked.contrast)
+        with self._turn, self._catalog() as catalog:
+            heard = self._hear(catalog, asked, say)
+            ranked = [
+                rank_contrast(each.fired, each.figures, *n) if asked.contrast else rank(each.fired, each.figures)
+                for each in heard
+            ]
+            return self._rows(catalog, _best(heard, ranked, asked.limit), asked.by)
+
+    def tokens(self, asked: Asked, per_token: int, say: Say = lambda text: None) -> list[TextTokens]:
+        """Each text by itself: its features as `activate` gives them, and at each token the `per_token` first ones.
+
+        At a token a feature's activation there is scored. A text that models of several dictionaries read differently
+        comes once for each. No contrast is made here. Raises what `activate` does.
+        """
+        if asked.contrast:
+            raise BadInput("a contrast is not shown token by token", hint="leave one of the two out")
+        if per_token < 1:
+            raise BadInput(f"cannot list {per_token} features a token", hint="at least 1")
+        readers: dict[int, list[_Heard]] = {}
+        with self._turn, self._catalog() as catalog:
+            for each in self._hear(catalog, asked, say):
+                readers.setdefault(id(each.texts), []).append(each)
+            return [
+                self._text(catalog, number, heard, asked, per_token)
+                for number in range(len(asked.texts))
+                for heard in readers.values()
+            ]
+
+    @contextmanager
+    def _catalog(self) -> Iterator[_Catalog]:
+        known = self._running.known()
         with self._store.reading() as session:
-            if names is None:
-                rows = list(session.scalars(select(DictionaryRow).order_by(DictionaryRow.name)))
-            else:
-                rows = [get_dictionary(session, name) for name in names]
-            if not rows:
-                raise NotFound("the store has no dictionary", hint="`featuredb ingest model` adds one")
-            readings = []
-            for row in rows:
-                segment = SegmentRef.newest(session, row)
-                run = session.scalars(select(RunRow).where(RunRow.key == segment.run)).one()
-                readings.append(
-                    _Reading(row.name, row.id, row.hook, segment, row.model.source, row.model.fingerprint, run.settings)
+            yield _Catalog(session, known)
+
+    def _hear(self, catalog: _Catalog, asked: Asked, say: Say) -> list[_Heard]:
+        """Every dictionary that was asked; one pass of a model serves all that read it in the same way."""
+        names, wanted = asked.dictionaries, {}
+        if asked.features is not None:
+            wanted = _wanted(catalog.session, asked.features)
+            names = list(wanted)
+        groups: dict[object, list[Reading]] = {}
+        for reading in self._running.readings(catalog.session, catalog.known, names, asked.layers):
+            groups.setdefault((reading.model_key, reading.packing), []).append(reading)
+        heard: list[_Heard] = []
+        said: set[str] = set()
+        for readings in groups.values():
+            texts, found = self._run(readings, (*asked.texts, *asked.contrast))
+            if (remark := _remark(texts, readings[0])) and remark not in said:
+                said.add(remark)
+                say(remark)
+            for reading, activations in zip(readings, found, strict=True):
+                here = fired(activations, reading.n_features, texts, asked.by)
+                heard.append(_Heard(reading, texts, self._running.figures(reading), here, wanted.get(reading.name)))
+        return heard
+
+    def _run(self, readings: Sequence[Reading], texts: Sequence[str]) -> tuple[CutTexts, list[Activations]]:
+        """The texts as these readings' model reads them, and what each dictionary makes of them, by row."""
+        model = self._running.model(readings[0])
+        taken = cut(texts, model, readings[0].packing)
+        parts: list[list[Activations]] = [[] for _ in readings]
+        for rows, by_hook in vectors(model, taken, list(dict.fromkeys(reading.hook for reading in readings))):
+            place = rows.astype(np.int32)
+            for reading, mine in zip(readings, parts, strict=True):
+                found = self._running.encoder(reading, model).encode(by_hook[reading.hook])
+                mine.append(Activations(place[found.row], found.feature, found.activation))
+        return taken, [Activations.concatenate(mine) for mine in parts]
+
+    def _rows(self, catalog: _Catalog, found: Sequence[_Found], by: By) -> list[FiredFeature]:
+        labels = self._labels(catalog, ((one.heard.reading, [one.feature]) for one in found))
+        tokens: dict[tuple[int, int], tuple[str, ...]] = {}
+        rows = []
+        for one in found:
+            text = int(one.heard.fired.text[one.ranked.entry[one.place]])
+            known = id(one.heard.texts), text
+            if known not in tokens:
+                tokens[known] = self._token_texts(one.heard, text)
+            rows.append(_row(one, text, tokens[known], labels, by))
+        return rows
+
+    def _text(
+        self, catalog: _Catalog, number: int, heard: Sequence[_Heard], asked: Asked, per_token: int
+    ) -> TextTokens:
+        tokens = self._token_texts(heard[0], number)
+        ranked = [rank(each.fired, each.figures, number) for each in heard]
+        strongest = [_strongest(each, number, per_token) for each in heard]
+        mentioned = ((each.reading, mine.feature.tolist()) for each, mine in zip(heard, strongest, strict=True))
+        labels = self._labels(catalog, mentioned)
+        at: list[list[TokenFeature]] = [[] for _ in tokens]
+        for each, mine in zip(heard, strongest, strict=True):
+            for place, index, activation, score in mine.rows():
+                at[place].append(
+                    TokenFeature(
+                        dictionary=each.reading.name,
+                        index=index,
+                        label=labels.get((each.reading.name, index)),
+                        flags=_flags(each.figures, index),
+                        activation=activation,
+                        score=score,
+                    )
                 )
-        return readings
+        for one in at:
+            one.sort(key=lambda feature: (-feature.score, feature.dictionary, feature.index))
+        return TextTokens(
+            text=number,
+            model=heard[0].reading.model,
+            tokens=tokens,
+            fired=tuple(self._rows(catalog, _best(heard, ranked, asked.limit), asked.by)),
+            strongest=tuple(tuple(one[:per_token]) for one in at),
+        )
 
-    def _model(self, reading: _Reading) -> Model:
-        from featuredb.model import load_model
+    def _labels(self, catalog: _Catalog, mentioned: Iterable[tuple[Reading, Collection[int]]]) -> Labels:
+        by_dictionary: dict[str, tuple[Reading, set[int]]] = {}
+        for reading, features in mentioned:
+            by_dictionary.setdefault(reading.name, (reading, set()))[1].update(features)
+        return {
+            (reading.name, index): label
+            for reading, features in by_dictionary.values()
+            for index, label in self._running.labels(catalog.session, catalog.known, reading, features).items()
+        }
 
-        known = (reading.source, reading.settings["dtype"])
-        if known not in self._models:
-            trust = bool(reading.settings.get("trust_remote_code", False))
-            model = load_model(reading.source, dtype=reading.settings["dtype"], trust_remote_code=trust)
-            if model.fingerprint != reading.fingerprint:
-                raise BadInput(
-                    f"the model at {reading.source} is not the one {reading.name} was ingested with",
-                    hint="ingest it again, or put the old weights back",
-                )
-            self._models[known] = model
-        return self._models[known]
+    def _token_texts(self, heard: _Heard, text: int) -> tuple[str, ...]:
+        texts = self._running.token_texts(heard.reading)
+        return tuple([texts[token] for token in heard.texts.ids[text].tolist()])
 
-    def _encoder(self, reading: _Reading, model: Model) -> SparseEncoder:
-        import torch
 
-        from featuredb.capture.encode import SparseEncoder
-        from featuredb.dictionary import Dictionary
+def _wanted(session: Session, features: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """The indices of some features, by dictionary."""
+    wanted: dict[str, list[int]] = {}
+    for feature in features:
+        dictionary, index = get_feature(session, FeatureRef.parse(feature))
+        wanted.setdefault(dictionary.name, []).append(index)
+    return {name: np.array(indices) for name, indices in wanted.items()}
 
-        if reading.name not in self._encoders:
-            dictionary = Dictionary.read(self._store.paths.weights(reading.name))
-            self._encoders[reading.name] = SparseEncoder(dictionary.to(device=model.device, dtype=torch.float32))
-        return self._encoders[reading.name]
 
-    def _vectors(self, reading: _Reading, model: Model, ids: NDArray[np.int32]) -> Any:
-        """(n_tokens, d) float32 activations at the dictionary's hook, the text cut into contexts as the run's were."""
-        import torch
+@dataclass(frozen=True, slots=True, eq=False)
+class _Strongest:
+    """At each token of a text, the features of one dictionary that say most; arrays of one length."""
 
-        packing = reading.settings["packing"]
-        opener = [] if packing["bos_id"] is None else [packing["bos_id"]]
-        body = packing["context_length"] - len(opener)
-        parts = []
-        for start in range(0, len(ids), body):
-            row = torch.tensor([[*opener, *ids[start : start + body].tolist()]])
-            output = model.run(row, torch.ones_like(row, dtype=torch.bool), [reading.hook])[reading.hook]
-            parts.append(output[0, len(opener) :].float())
-        return torch.cat(parts)
+    place: NDArray[np.int64]
+    feature: NDArray[np.int64]
+    activation: NDArray[np.float32]
+    score: NDArray[np.float64]
 
-    def _fired(self, reading: _Reading, model: Model, ids: NDArray[np.int32], limit: int) -> list[FiredFeature]:
-        found = self._encoder(reading, model).encode(self._vectors(reading, model, ids))
-        if len(found.row) == 0:
-            return []
-        best = np.zeros(self._encoders[reading.name].dictionary.n_features, dtype=np.float32)
-        np.maximum.at(best, found.feature, np.abs(found.activation))
-        score = self._score(reading, best)
-        chosen = [index for index in np.lexsort((np.arange(len(best)), -score))[:limit].tolist() if best[index] > 0]
-        texts = self._reader.tokens(reading.segment)
-        tokens = tuple(texts[token] for token in ids.tolist())
-        with self._store.reading() as session:
-            labels = shown_labels(session, reading.dictionary_id, chosen)
-        fired = []
-        for index in chosen:
-            mine = found.feature == index
-            activations = np.zeros(len(ids), dtype=np.float32)
-            activations[found.row[mine]] = found.activation[mine]
-            peak = int(np.abs(activations).argmax())
-            fired.append(
-                FiredFeature(
-                    dictionary=reading.name,
-                    index=index,
-                    label=labels.get(index),
-                    activation=float(activations[peak]),
-                    token=tokens[peak],
-                    position=peak,
-                    activations=tuple(activations.tolist()),
-                    score=float(score[index]),
-                    tokens=tokens,
-                )
-            )
-        return fired
+    def rows(self) -> Iterator[tuple[int, int, float, float]]:
+        arrays = (self.place, self.feature, self.activation, self.score)
+        return zip(*(array.tolist() for array in arrays), strict=True)
 
-    def _score(self, reading: _Reading, best: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(n_features,) what each feature's largest activation on the text says; see `activate`."""
-        if reading.segment.path not in self._figures:
-            self._figures[reading.segment.path] = self._reader.figures(reading.segment)
-        figures = self._figures[reading.segment.path]
-        density = (figures["n_fires"] + 1) / (reading.segment.n_tokens + 1)  # one firing more, so none is infinite
-        share = best / np.maximum(np.maximum(figures["max"], best), np.finfo(np.float32).tiny)
-        score: NDArray[np.float64] = share * -np.log2(np.minimum(density, 1.0))
-        return score
+
+def _strongest(heard: _Heard, number: int, per_token: int) -> _Strongest:
+    here = heard.fired
+    first, end = np.searchsorted(here.text, [number, number + 1])
+    part = slice(here.start[first], here.start[end])
+    entry = np.repeat(np.arange(first, end), np.diff(here.start[first : end + 1]))
+    row, activation, feature = here.row[part], here.activation[part], here.feature[entry]
+    if heard.wanted is not None:
+        chosen = np.isin(feature, heard.wanted)
+        row, activation, feature, entry = row[chosen], activation[chosen], feature[chosen], entry[chosen]
+    score = scores(activation.astype(np.float64), feature, here.largest[entry], heard.figures)
+    order = np.lexsort((feature, -score, row))
+    # How many of the same token come before each.
+    nth = np.arange(len(order)) - np.searchsorted(row[order], row[order])
+    order = order[nth < per_token]
+    return _Strongest(row[order] - heard.texts.starts[number], feature[order], activation[order], score[order])
+
+
+def _best(heard: Sequence[_Heard], ranked: Sequence[Ranked], limit: int | None) -> list[_Found]:
+    found = []
+    for each, every in zip(heard, ranked, strict=True):
+        mine = (every if each.wanted is None else every.only(each.wanted)).head(limit)
+        for place, (score, feature) in enumerate(zip(mine.score.tolist(), mine.feature.tolist(), strict=True)):
+            found.append((-score, each.reading.name, feature, _Found(each, mine, place)))
+    found.sort(key=lambda one: one[:3])
+    return [one for *_, one in found[:limit]]
+
+
+def _row(one: _Found, text: int, tokens: tuple[str, ...], labels: Labels, by: By) -> FiredFeature:
+    heard, ranked, place, index = one.heard, one.ranked, one.place, one.feature
+    entry = int(ranked.entry[place])
+    position = heard.fired.at(entry, by, heard.texts) - int(heard.texts.starts[text])
+    return FiredFeature(
+        dictionary=heard.reading.name,
+        index=index,
+        label=labels.get((heard.reading.name, index)),
+        flags=_flags(heard.figures, index),
+        activation=float(ranked.value[place]),
+        token=tokens[position],
+        position=position,
+        activations=tuple(heard.fired.along(entry, heard.texts).tolist()),
+        score=float(ranked.score[place]),
+        tokens=tokens,
+        text=text,
+        n_texts=int(ranked.n_texts[place]),
+        activation_contrast=None if ranked.contrast is None else float(ranked.contrast[place]),
+        density=float(heard.figures.density[index]),
+    )
+
+
+def _flags(figures: Figures, index: int) -> tuple[str, ...]:
+    return figure_flags(int(figures.n_fires[index]), float(figures.density[index]))
+
+
+def _remark(texts: CutTexts, reading: Reading) -> str | None:
+    """What a reader should know of how the texts were cut."""
+    n_cut, longest = int(np.count_nonzero(texts.n_contexts > 1)), int(texts.n_contexts.max())
+    if n_cut == 0:
+        return None
+    length = f"a context of {reading.packing.context_length} tokens"
+    if len(texts.ids) == 1:
+        return f"the text is longer than {length}: its {texts.n_rows:,} tokens were run as {longest} contexts"
+    return f"{n_cut} of {len(texts.ids)} texts are longer than {length} and were run as several, at most {longest}"

@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from featuredb.labels.table import labels_of, shown_label, shown_labels
-from featuredb.records import ExampleRow, FeatureCard, HistogramBin, LabelRow, SimilarFeature, TokenWeight
+from featuredb.label_records import LabelRow
+from featuredb.labels.table import labels_of, scores_of, shown_label, shown_labels
+from featuredb.records import ExampleRow, FeatureCard, HistogramBin, SimilarFeature, TokenWeight
 from featuredb.store.catalog import LabelRow as CatalogLabel
 from featuredb.store.layout import LOWEST_EXPONENT, RADIUS
+from featuredb.store.published import PUBLISHED
 from featuredb.store.refs import FeatureRef, get_feature
 from featuredb.store.segments import SegmentReader, SegmentRef
 from featuredb.store.store import Store
@@ -25,11 +27,12 @@ def read_card(store: Store, reader: SegmentReader, ref: FeatureRef, n_examples: 
         dictionary, index = get_feature(session, ref)
         segment = SegmentRef.newest(session, dictionary)
         labels = labels_of(session, ref)
+        scores = scores_of(session, labels)
         shown = shown_label(labels)
-        similar = _similar(session, store, ref, dictionary.id)
+        similar = () if dictionary.kind == PUBLISHED else _similar(session, store, ref, dictionary.id)
         hook, model = dictionary.hook, dictionary.model.name
     row = reader.feature(segment, index)
-    texts = reader.tokens(segment) if n_examples or row["promoted"] else []
+    texts = reader.tokens(segment) if n_examples or row["promoted"] or row["suppressed"] else []
     return FeatureCard(
         dictionary=ref.dictionary,
         index=index,
@@ -41,11 +44,11 @@ def read_card(store: Store, reader: SegmentReader, ref: FeatureRef, n_examples: 
         histogram=_histogram(row["histogram"]),
         promoted=_weights(texts, row["promoted"], row["promoted_values"]),
         suppressed=_weights(texts, row["suppressed"], row["suppressed_values"]),
-        labels=tuple(label_row(ref, label) for label in labels),
+        labels=tuple(label_row(ref, label, scores.get(label.id, ())) for label in labels),
         findings=(),
         similar=similar,
         examples=_examples(reader, segment, index, n_examples),
-        n_tokens=segment.n_tokens,
+        n_tokens=segment.n_tokens or None,
         hook=hook,
         model=model,
     )
@@ -128,15 +131,18 @@ def _similar(session: Session, store: Store, ref: FeatureRef, dictionary_id: int
     )
 
 
-def label_row(ref: FeatureRef, label: CatalogLabel) -> LabelRow:
-    """A label as an answer."""
+def label_row(ref: FeatureRef, label: CatalogLabel, scores: tuple[dict[str, Any], ...] = ()) -> LabelRow:
+    """A label as an answer, with its scores as `scores_of` gives them."""
     return LabelRow(
         feature=str(ref),
         text=label.text or "",
         labeler=label.labeler,
         status=label.status,
+        scores=scores,
         author=label.author,
         note=label.note,
         provenance=label.provenance,
         created_at=label.created_at,
+        id=label.id,
+        predicate=label.predicate,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
-from featuredb.labels.table import labels_of
-from featuredb.records import CorpusRow, DictionaryRow, LabelRow, ModelRow, RunRow
+from featuredb.label_records import LabelRow
+from featuredb.labels.table import labels_of, scores_of
+from featuredb.records import CorpusRow, DictionaryRow, ModelRow, RunRow
 from featuredb.rows import Rows
 from featuredb.search.cards import label_row
 from featuredb.store import catalog
@@ -107,10 +108,13 @@ def list_labels(store: Store, ref: FeatureRef | None) -> Rows[LabelRow]:
     label, dictionary = catalog.LabelRow, catalog.DictionaryRow
     with store.reading() as session:
         if ref is not None:
-            return Rows((label_row(ref, row) for row in labels_of(session, ref)), LabelRow)
-        found = session.execute(
-            select(label, dictionary.name)
-            .join(dictionary, label.dictionary_id == dictionary.id)
-            .order_by(dictionary.name, label.feature_index, label.id)
-        )
-        return Rows((label_row(FeatureRef(name, row.feature_index), row) for row, name in found), LabelRow)
+            found = [(row, ref) for row in labels_of(session, ref)]
+        else:
+            rows = session.execute(
+                select(label, dictionary.name)
+                .join(dictionary, label.dictionary_id == dictionary.id)
+                .order_by(dictionary.name, label.feature_index, label.id)
+            )
+            found = [(row, FeatureRef(name, row.feature_index)) for row, name in rows]
+        scores = scores_of(session, [row for row, _ in found])
+        return Rows((label_row(of, row, scores.get(row.id, ())) for row, of in found), LabelRow)
