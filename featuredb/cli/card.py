@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from featuredb.cli.tables import head, size, tail
+from featuredb.cli.words import with_flags
 from featuredb.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from featuredb.records import ExampleRow, FeatureCard, FiredFeature, HistogramBin, LabelRow, TokenWeight
+    from featuredb.label_records import LabelRow
+    from featuredb.records import ExampleRow, FeatureCard, FiredFeature, HistogramBin, TokenWeight
 
 WIDEST = 120
 BARS = " ▁▂▃▄▅▆▇█"
@@ -49,23 +51,35 @@ def card_lines(card: FeatureCard, screen: Console) -> Iterator[Text]:
             yield Text()
             yield Text(f"  {title}", style="bold")
             for example in examples:
-                yield _example(example, card.max_activation, width, plain=plain)
+                yield _example(example, card.max_activation or example.activation, width, plain=plain)
 
 
 def fired_lines(fired: Sequence[FiredFeature], screen: Console) -> Iterator[Text]:
-    """A line a feature: its name, its activation, the place it fires most, its label."""
+    """A line a feature: its name, its activation, the place it fires most, its label.
+
+    Beside the activation, that on the other side of a contrast, and of several texts the number that fire it.
+    """
     width = min(screen.width, WIDEST)
     plain = screen.color_system is None or screen.no_color
+    columns = [("activation", [figure(one.activation) for one in fired])]
+    if any(one.activation_contrast is not None for one in fired):
+        columns.append(("contrast", [figure(one.activation_contrast or 0.0) for one in fired]))
+    if any(one.text or one.n_texts > 1 for one in fired):
+        columns.append(("texts", [f"{one.n_texts:,}" for one in fired]))
+    labels = [with_flags(one) for one in fired]
     name_width = min(max(size("feature"), *(size(visible(one.feature)) for one in fired)), width // 3)
-    label_width = min(max(size("label"), *(size(visible(one.label or "-")) for one in fired)), width // 3)
-    room = width - name_width - label_width - 13
-    headings = f"{'feature':<{name_width}}  {'activation':>10}  {'label':<{label_width}}  on"
-    yield Text(head(headings, width), style="bold")
-    for one in fired:
-        line = Text(_padded(visible(one.feature), name_width), style="bold")
-        line.append(f"{_number(one.activation):>9}  ", style="default not bold")
-        line.append(_padded(visible(one.label or "-"), label_width) + " ", style="default not bold")
-        line.append_text(_concordance(one.tokens, one.activations, one.position, one.activation, room, plain=plain))
+    left = width - name_width - sum(size(name) + 2 for name, _ in columns) - 4
+    label_width = max(min(max(size("label"), *(size(label) for label in labels)), left // 2), 5)
+    room = max(left - label_width, 5)
+    heading = "".join(f"  {name}" for name, _ in columns)
+    yield Text(head(f"{'feature':<{name_width}}{heading}  {'label':<{label_width}}  on", width), style="bold")
+    for row, one in enumerate(fired):
+        line = Text(padded(visible(one.feature), name_width), style="bold")
+        figures = "".join(f"  {said[row]:>{size(name)}}" for name, said in columns)
+        line.append(f"{figures}  {padded(labels[row], label_width)}  ", style="default not bold")
+        largest = max((abs(activation) for activation in one.activations), default=0.0)
+        line.append_text(_concordance(one.tokens, one.activations, one.position, largest, room, plain=plain))
+        line.truncate(width)
         yield line
 
 
@@ -91,21 +105,22 @@ def _figures(card: FeatureCard) -> Iterator[Text]:
     left = [f"  {name:<10}  {figure}" for name, figure in _figure_texts(card)]
     right = _histogram(card.histogram)
     for text, bar in zip_longest(left, right, fillvalue=""):
-        line = Text(_padded(text, FIGURES_WIDTH) if bar else text)
+        line = Text(padded(text, FIGURES_WIDTH) if bar else text)
         line.append(bar, style="dim" if bar and bar is right[-1] else "#d08c1d")
         yield line
 
 
 def _figure_texts(card: FeatureCard) -> list[tuple[str, str]]:
     of = f" of {card.n_tokens:,}" if card.n_tokens else ""
-    if not card.n_fires:
+    if card.n_fires == 0:
         return [("fires", f"never{f' on {card.n_tokens:,} tokens' if card.n_tokens else ''}")]
-    return [
-        ("fires on", f"{_percent(card.density)} of tokens"),
-        ("", f"{card.n_fires:,}{of}"),
-        ("strongest", _number(card.max_activation)),
-        ("mean", _number(card.mean_activation)),
+    known = [
+        ("fires on", "" if card.density is None else f"{_percent(card.density)} of tokens"),
+        ("", "" if card.n_fires is None else f"{card.n_fires:,}{of}"),
+        ("strongest", "" if card.max_activation is None else figure(card.max_activation)),
+        ("mean", "" if card.mean_activation is None else figure(card.mean_activation)),
     ]
+    return [(name, text) for name, text in known if text] or [("fires on", "not known")]
 
 
 def _histogram(bins: Sequence[HistogramBin]) -> list[str]:
@@ -121,7 +136,7 @@ def _histogram(bins: Sequence[HistogramBin]) -> list[str]:
         "".join(BARS[min(max(height - 8 * row, 0), 8)] * bar_width for height in eighths)
         for row in reversed(range(BAR_ROWS))
     ]
-    low, high = _number(shown[0].low), _number(shown[-1].high)
+    low, high = figure(shown[0].low), figure(shown[-1].high)
     gap = max(len(rows[0]) - len(low) - len(high), 1)
     return [*rows, f"{low}{' ' * gap}{high}"]
 
@@ -162,7 +177,7 @@ def _label(label: LabelRow) -> str:
 
 
 def _example(example: ExampleRow, largest: float, width: int, *, plain: bool) -> Text:
-    line = Text(f"{_number(example.activation):>9}  ", style="dim")
+    line = Text(f"{figure(example.activation):>9}  ", style="dim")
     rest = _concordance(example.tokens, example.activations, example.peak, largest, width - 11, plain=plain)
     return line.append_text(rest)
 
@@ -196,7 +211,7 @@ def _context(
             break
         shown = visible(tokens[index])
         fits = tail(shown, room) if backward else head(shown, room)
-        parts.append((fits, "not dim" if plain else _shade(activations[index] / largest if largest > 0 else 0.0)))
+        parts.append((fits, "not dim" if plain else shade(activations[index] / largest if largest > 0 else 0.0)))
         room -= size(fits)
         if fits != shown:
             break
@@ -206,16 +221,18 @@ def _context(
 def _peak(token: str, share: float, width: int, plain: bool) -> Text:
     token = head(token, max(width // 2, 4))
     if not plain:
-        return Text(token, style=_shade(max(share, SHADES[-1][0])))
+        return Text(token, style=shade(max(share, SHADES[-1][0])))
     body = token.lstrip(" ") or "␣"
     return Text(" " * (len(token) - len(token.lstrip(" ")) if token.strip(" ") else 0) + f"«{body}»", style="not dim")
 
 
-def _shade(share: float) -> str:
+def shade(share: float) -> str:
+    """The style of a token whose activation is that share of the largest."""
     return next((style for least, style in SHADES if share >= least), "not dim")
 
 
-def _padded(text: str, width: int) -> str:
+def padded(text: str, width: int) -> str:
+    """The text in exactly that many cells, cut with … where it is wider."""
     text = head(text, width)
     return text + " " * (width - size(text))
 
@@ -224,7 +241,8 @@ def _percent(share: float) -> str:
     return f"{share:.2%}" if share >= 0.0005 else f"{share:.2g}"
 
 
-def _number(value: float) -> str:
+def figure(value: float) -> str:
+    """An activation or a size of one, in three digits."""
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
