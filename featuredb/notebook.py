@@ -20,8 +20,7 @@ def card_html(card: FeatureCard) -> str:
         '<div style="font-family:system-ui,sans-serif;max-width:60em">',
         f"<h3 style='margin:0.2em 0'>{_text(card.feature)} &ensp;{_text(card.label or 'no label')}</h3>",
         "".join(f"<code>{_text(flag)}</code> " for flag in card.flags),
-        f"<p>fires on {card.density:.3%} of tokens ({card.n_fires:,}) · max {card.max_activation:.3g}"
-        f" · mean {card.mean_activation:.3g}</p>",
+        f"<p>{_figures(card)}</p>",
         _histogram(card),
         _weights("promotes", card.promoted),
         _weights("suppresses", card.suppressed),
@@ -30,8 +29,18 @@ def card_html(card: FeatureCard) -> str:
         chosen = [example for example in card.examples if example.kind == kind]
         if chosen:
             parts.append(f"<h4 style='margin:0.6em 0 0.2em'>{title}</h4>")
-            parts.extend(_example(example, card.max_activation) for example in chosen)
+            parts.extend(_example(example, card.max_activation or example.activation) for example in chosen)
     return "".join(parts) + "</div>"
+
+
+def _figures(card: FeatureCard) -> str:
+    count = "" if card.n_fires is None else f" ({card.n_fires:,})"
+    known = (
+        "" if card.density is None else f"fires on {card.density:.3%} of tokens{count}",
+        "" if card.max_activation is None else f"max {card.max_activation:.3g}",
+        "" if card.mean_activation is None else f"mean {card.mean_activation:.3g}",
+    )
+    return " · ".join(filter(None, known)) or "its figures are not known"
 
 
 def rows_html(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:

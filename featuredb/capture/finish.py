@@ -25,6 +25,7 @@ from featuredb.corpora import corpus_name
 from featuredb.dictionary import Dictionary
 from featuredb.progress import Progress, ProgressReport
 from featuredb.store.files import FileRecord, describe_file, rename_into_place
+from featuredb.store.indices import Indexed, encoder_index, response_index
 from featuredb.store.layout import Layout
 from featuredb.store.runs import (
     CorpusRecord,
@@ -122,6 +123,7 @@ class _Writer:
         directions = layout.response(key, dictionary.name)
         save_file({"response": response}, directions)
         self._note(directions, "response", dictionary)
+        self._write_further_index(response_index(layout, key, dictionary.name, layout.moments(key, hook)), dictionary)
         self.segments.append(
             SegmentRecord(
                 dictionary=_dictionary_record(dictionary, hook),
@@ -142,8 +144,16 @@ class _Writer:
         weights, index = layout.weights(dictionary.name), layout.decoder_index(dictionary.name)
         dictionary.save(weights)
         self._note(weights, "weights", dictionary)
-        write_index(Rows(weights, "w_dec"), index)
+        write_index(Rows(weights, "w_dec"), index, of=self.files[-1].sha256)
         self._note(index, "decoder-index", dictionary)
+        self._write_further_index(encoder_index(layout, dictionary.name), dictionary)
+
+    def _write_further_index(self, index: Indexed, dictionary: Dictionary) -> None:
+        """The index over encoder or response directions, where they are too many to look at one by one."""
+        if index.is_needed():
+            (vectors,) = (file for file in self.files if file.path == index.vectors)
+            index.write(index.path, of=vectors.sha256)
+            self._note(index.path, index.role, dictionary)
 
     def _note(self, path: Path, role: str, dictionary: Dictionary | None = None) -> None:
         name = None if dictionary is None else dictionary.name

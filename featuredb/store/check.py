@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import selectinload
@@ -19,16 +18,15 @@ from sqlalchemy.orm import selectinload
 from featuredb.errors import FeatureDBError
 from featuredb.store.catalog import DictionaryRow, FileRow, LeftoverRow, RunRow, SegmentRow
 from featuredb.store.files import sha256_of
+from featuredb.store.indices import Indexed, decoder_index, encoder_index, response_index
 from featuredb.store.layout import CONTEXT_TABLES, FEATURE_TABLES, SEGMENT_SCHEMA, Columns, Layout
+from featuredb.store.published import PUBLISHED
 from featuredb.store.remove import sweep
 from featuredb.store.store import Store
-from featuredb.store.vectors import Rows, index_fault
+from featuredb.store.vectors import Rows
 
 if TYPE_CHECKING:
     import duckdb
-
-_SAMPLE = 64
-"""Rows of an index compared with their vectors."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -151,6 +149,8 @@ def _needed(paths: Layout, catalog: _Catalog) -> Iterator[str]:
         if segment.moments is not None:
             yield segment.moments
     for dictionary in catalog.dictionaries:
+        if dictionary.kind == PUBLISHED:
+            continue
         yield f"dictionaries/{dictionary.name}/weights.safetensors"
         yield f"dictionaries/{dictionary.name}/decoder.faiss"
 
@@ -189,6 +189,10 @@ def _segment_faults(store: Store, segment: SegmentRow, good: set[str]) -> list[F
         fault_or_none = _response_fault(store.paths, response, segment.n_features)
         if fault_or_none is not None:
             faults.append(Fault(response, fault_or_none))
+        elif segment.moments in good:
+            moments = store.paths.root / segment.moments
+            index = response_index(store.paths, segment.run.key, segment.dictionary.name, moments)
+            faults += _index_fault(store.paths, index, good)
     return faults
 
 
@@ -247,7 +251,7 @@ def _response_fault(paths: Layout, path: str, n_features: int) -> str | None:
 
 
 def _index_faults(paths: Layout, dictionary: DictionaryRow, good: set[str]) -> list[Fault]:
-    weights, index = paths.weights(dictionary.name), paths.decoder_index(dictionary.name)
+    weights = paths.weights(dictionary.name)
     if paths.relative(weights) not in good:
         return []
     try:
@@ -256,10 +260,14 @@ def _index_faults(paths: Layout, dictionary: DictionaryRow, good: set[str]) -> l
         return [Fault(paths.relative(weights), error.message)]
     if len(rows) != dictionary.n_features:
         return [Fault(paths.relative(weights), f"{len(rows)} decoder rows for {dictionary.n_features} features")]
-    if paths.relative(index) not in good:
-        return []
-    fault = index_fault(index, rows, np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64))
-    return [] if fault is None else [Fault(paths.relative(index), fault)]
+    indices = (decoder_index(paths, dictionary.name), encoder_index(paths, dictionary.name))
+    return [fault for index in indices for fault in _index_fault(paths, index, good)]
+
+
+def _index_fault(paths: Layout, index: Indexed, good: set[str]) -> list[Fault]:
+    path = paths.relative(index.path)
+    fault = index.fault() if path in good else None
+    return [] if fault is None else [Fault(path, fault)]
 
 
 def _still_true(store: Store, before: _Catalog, faults: list[Fault]) -> set[Fault]:

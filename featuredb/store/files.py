@@ -21,7 +21,7 @@ class FileRecord:
     n_bytes: int
     sha256: str
     role: str
-    """What it is: contexts, segment, response, moments, weights or decoder-index."""
+    """What it is: contexts, segment, response, moments, weights, map, or an index of decoder, encoder or response."""
     dictionary: str | None = None
     """The dictionary it belongs to; None for what all of a run's dictionaries share."""
 

@@ -116,6 +116,11 @@ class Layout:
         """Unfinished things, each under its run's key; nothing here is ever read as an answer."""
         return self.root / "work"
 
+    @property
+    def meaning(self) -> Path:
+        """Copies of labels' vectors, made to be searched. All of it can be made again from the catalog."""
+        return self.root / "meaning"
+
     def work_folder(self, key: str) -> Path:
         return self.work / check_name(key, "run")
 
@@ -128,6 +133,13 @@ class Layout:
     def decoder_index(self, name: str) -> Path:
         return self.dictionary_folder(name) / "decoder.faiss"
 
+    def encoder_index(self, name: str) -> Path:
+        return self.dictionary_folder(name) / "encoder.faiss"
+
+    def feature_map(self, name: str, key: str) -> Path:
+        """A layout of the dictionary's features; the key tells layouts made in other ways apart."""
+        return self.dictionary_folder(name) / f"map-{check_name(key, 'run')}.safetensors"
+
     def run_folder(self, key: str) -> Path:
         return self.runs / check_name(key, "run")
 
@@ -139,6 +151,9 @@ class Layout:
 
     def response(self, key: str, dictionary: str) -> Path:
         return self.run_folder(key) / f"{check_name(dictionary)}.response.safetensors"
+
+    def response_index(self, key: str, dictionary: str) -> Path:
+        return self.run_folder(key) / f"{check_name(dictionary)}.response.faiss"
 
     def moments(self, key: str, hook: str) -> Path:
         return self.run_folder(key) / f"{quote(hook, safe='')}.moments.safetensors"

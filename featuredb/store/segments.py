@@ -7,7 +7,7 @@ be looked at twice.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from featuredb.store.store import Store
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 KINDS = ("top", "sample")
 """The kinds of example, by their number in a segment."""
@@ -37,6 +38,21 @@ _CONTEXTS = """
 """
 _DOCUMENTS = "select document, name from document where document in (select unnest($documents))"
 _TOKENS = "select text from token order by token"
+_KEPT = """
+    select context, tokens, piece_starts, piece_ends
+    from context where context >= $first and context < $past order by context
+"""
+_N_CONTEXTS = "select coalesce(max(context) + 1, 0) from context"
+_PLACES = "select feature, context, position from example"
+_PLACES_IN = f"{_PLACES} where context in (select unnest($contexts))"
+_EXAMPLES_OF = """
+    select feature, context, position from example
+    where feature in (select unnest($features)) order by feature, kind, rank
+"""
+_COUNTS_OF = """
+    select feature, count(distinct context) as n from example
+    where feature in (select unnest($features)) group by feature
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +79,25 @@ class SegmentRef:
             raise NotFound(f"{dictionary.name} has no run", hint="`featuredb ingest model` makes one")
         segment, run = found
         return SegmentRef(dictionary.name, run.key, segment.path, f"runs/{run.key}/contexts.duckdb", run.n_tokens)
+
+    @staticmethod
+    def newest_of(session: Session, dictionaries: Sequence[DictionaryRow]) -> list[SegmentRef]:
+        """The segment of each dictionary's latest run, in one look. Raises NotFound where one has none."""
+        owner = SegmentRow.dictionary_id
+        found = session.execute(
+            select(owner, SegmentRow.path, RunRow.key, RunRow.n_tokens)
+            .join(RunRow, SegmentRow.run_id == RunRow.id)
+            .where(owner.in_([dictionary.id for dictionary in dictionaries]))
+            .order_by(RunRow.id)
+        )
+        newest = {row[0]: row for row in found}
+        refs = []
+        for dictionary in dictionaries:
+            if dictionary.id not in newest:
+                raise NotFound(f"{dictionary.name} has no run", hint="`featuredb ingest model` makes one")
+            _, path, key, n_tokens = newest[dictionary.id]
+            refs.append(SegmentRef(dictionary.name, key, path, f"runs/{key}/contexts.duckdb", n_tokens))
+        return refs
 
 
 class SegmentReader:
@@ -113,6 +148,49 @@ class SegmentReader:
                 found = self._using(segment.contexts).execute(_TOKENS).fetchall()
             self._tokens[segment.run] = [text for (text,) in found]
         return self._tokens[segment.run]
+
+    def kept_text(self, segment: SegmentRef, step: int) -> Iterator[pa.Table]:
+        """The run's contexts in order, `step` numbers at a time: context, tokens, piece_starts, piece_ends."""
+        with self._turn:
+            ((n,),) = self._using(segment.contexts).execute(_N_CONTEXTS).fetchall()
+        for first in range(0, n, step):
+            with self._turn:
+                found = self._using(segment.contexts).sql(_KEPT, params={"first": first, "past": first + step})
+                table = found.to_arrow_table()
+            yield table
+
+    def example_places(self, segment: SegmentRef, contexts: Sequence[int] | None = None) -> dict[str, Any]:
+        """feature, context and position of every example, or of those in some contexts, as arrays."""
+        with self._turn:
+            connection = self._using(segment.path)
+            found = (
+                connection.sql(_PLACES)
+                if contexts is None
+                else connection.sql(_PLACES_IN, params={"contexts": contexts})
+            )
+            table = found.to_arrow_table()
+        return {name: table.column(name).to_numpy() for name in table.column_names}
+
+    def example_counts(self, segment: SegmentRef, features: Sequence[int]) -> dict[str, Any]:
+        """How many contexts are examples of each of some features, as arrays: feature and n."""
+        with self._turn:
+            found = self._using(segment.path).execute(_COUNTS_OF, {"features": features})
+            columns: dict[str, Any] = found.fetchnumpy()
+        return columns
+
+    def examples_of(self, segment: SegmentRef, features: Sequence[int]) -> list[dict[str, Any]]:
+        """feature, context and position of the examples of some features, each's by kind and rank."""
+        return self._rows(segment.path, _EXAMPLES_OF, {"features": features})
+
+    def across(self, databases: Mapping[str, str], statement: str, params: Mapping[str, object]) -> dict[str, Any]:
+        """The columns of one statement over several segments, as arrays. `{name}` in it stands for the database whose
+        path below the store's root `databases` gives for the name."""
+        with self._turn:
+            for path in databases.values():
+                connection = self._using(path)
+            known = {name: self._attached[path] for name, path in databases.items()}
+            columns: dict[str, Any] = connection.execute(statement.format(**known), dict(params)).fetchnumpy()
+        return columns
 
     def close(self) -> None:
         with self._turn:
