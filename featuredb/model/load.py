@@ -31,7 +31,7 @@ _DTYPES = {
     "fp16": torch.float16,
 }
 _DEVICES = ("cpu", "cuda", "mps")
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 # Heads that stand beside the stream: their weights may be missing, for no hook and no logit depends on them.
 _ASIDE = re.compile(r"pooler|contact_head|position_ids|inv_freq")
