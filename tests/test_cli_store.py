@@ -153,7 +153,8 @@ def test_labels_come_from_a_file_all_or_none(store: Path, tmp_path: Path) -> Non
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
     good.write_text("feature,text\nalpha/1,one\nbeta/2,two\n")
     bad.write_text("feature,text\nalpha/1,three\nalpha/99,four\n")
-    assert rows(store, "ingest", "labels", str(good)) == [{"file": str(good), "labels": 2}]
+    (row,) = rows(store, "ingest", "labels", str(good))
+    assert (row["file"], row["labels"], row["known"]) == (str(good), 2, 0)
     status, message, _ = error(store, "ingest", "labels", str(bad))
     assert status in (3, 4)
     assert "3" in message, "the line is named"

@@ -16,6 +16,7 @@ from rich.console import Console
 from featuredb.cli.card import card_lines, fired_lines
 from featuredb.cli.progress import Lines, duration
 from featuredb.cli.tables import head, table, tail, wrap
+from featuredb.label_records import LabelRow
 from featuredb.progress import Progress
 from featuredb.records import (
     DictionaryRow,
@@ -25,7 +26,6 @@ from featuredb.records import (
     FindingRow,
     FiredFeature,
     HistogramBin,
-    LabelRow,
     SimilarFeature,
     TokenWeight,
 )

@@ -162,15 +162,29 @@ def ingest_train(settings: Settings, /, **options: Any) -> None:
     show_rows(settings, [{"dictionary": folder.name, "path": str(folder)}])
 
 
-@ingest.command("labels", epilog=example("featuredb ingest labels labels.csv"))
-@click.argument("file", type=click.Path(path_type=Path))
-@common()
+@ingest.command(
+    "labels",
+    epilog=example(
+        "featuredb ingest labels labels.csv",
+        "featuredb ingest labels neuronpedia:v1/gpt2-small/9-res-jb --dictionary gpt2-9",
+    ),
+)
+@click.argument("source", metavar="SPEC")
+@click.option("--dictionary", metavar="NAME", help="Whose they are.  [default: what they say, or one made of them]")
+@common(quiet=True)
 @pass_settings
-def ingest_labels(settings: Settings, file: Path) -> None:
-    """Add the labels of a CSV or JSONL file (columns: feature, text), all of them or none."""
-    with open_store(settings) as db:
-        added = db.import_labels(file)
-    show_rows(settings, [{"file": str(file), "labels": added}])
+def ingest_labels(settings: Settings, source: str, dictionary: str | None) -> None:
+    """Add the labels of a file, or what others published, all of them or none.
+
+    SPEC is a CSV or JSONL file of feature and text (note, author and score may be there), or READER:PATH or a path that
+    a reader knows: neuronpedia, delphi, saedashboard, label-table.
+    """
+    with open_store(settings) as db, progress(settings) as report:
+        settings.resumable = False
+        row = db.ingest_labels(source, dictionary=dictionary, progress=report)
+    for warning in row.warnings:
+        note(settings, f"note: {warning}")
+    show_rows(settings, [row], columns=("file", "dictionary", "labels", "known", "failed", "scores"))
 
 
 def ingest_request(*, dictionaries: tuple[str, ...], **options: Any) -> IngestRequest:

@@ -16,8 +16,10 @@ from featuredb.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
-    from featuredb.records import FeatureCard, FiredFeature, Tour
+    from featuredb.label_records import LabelRow
+    from featuredb.records import ConceptRow, FeatureCard, FiredFeature, TextTokens, Tour
     from featuredb.rows import Record
 
 
@@ -65,19 +67,70 @@ def show_cards(settings: Settings, cards: Sequence[FeatureCard]) -> None:
             screen.print(line, no_wrap=True, overflow="ellipsis")
 
 
-def show_fired(settings: Settings, fired: Sequence[FiredFeature]) -> None:
+def show_fired(
+    settings: Settings, fired: Sequence[FiredFeature], *, nothing: str = "no feature fires on this text"
+) -> None:
     """The features a text fires, each with the place it fires most."""
     if settings.json:
         show_json([one.row() for one in fired])
         return
     if not fired:
-        note(settings, "no feature fires on this text")
+        note(settings, nothing)
         return
     from featuredb.cli.card import fired_lines
 
     screen = console()
     for line in fired_lines(fired, screen):
         screen.print(line, no_wrap=True, overflow="ellipsis")
+
+
+def show_labels(settings: Settings, labels: Sequence[LabelRow]) -> None:
+    """Labels, each with its scores in words."""
+    if settings.json:
+        show_json([label.row() for label in labels])
+        return
+    rows = [{**label.row(), "scores": _said(label)} for label in labels]
+    show_rows(settings, rows, columns=("feature", "id", "text", "labeler", "status", "scores"), nothing="no labels")
+
+
+def _said(label: LabelRow) -> str:
+    """A label's scores in a line: value, interval, and whether it stands above its baseline."""
+    if label.status == "failed":
+        return label.note or "failed"
+    return "; ".join(_score_said(score) for score in label.scores) or "-"
+
+
+def _score_said(score: Mapping[str, Any]) -> str:
+    name = str(score["scorer"]).rsplit(".v", 1)[0]
+    if score.get("value") is None:
+        return f"{name}: {score.get('reason') or 'failed'}"
+    said = f"{name} {score['value']:.2f}"
+    if score.get("low") is not None and score.get("high") is not None:
+        said += f" [{score['low']:.2f}, {score['high']:.2f}]"
+    return f"{said} not above baseline" if score.get("above_baseline") is False else said
+
+
+def show_tokens(settings: Settings, texts: Sequence[TextTokens]) -> None:
+    """Texts token by token, in a pager where a terminal is too low for them. Never JSON: see `show_fired`."""
+    from featuredb.cli.fired import token_lines
+
+    screen = console()
+    _paged(token_lines(texts, screen), screen)
+
+
+def show_concepts(settings: Settings, concepts: Sequence[ConceptRow]) -> None:
+    """Concepts, each with its hooks and some of its texts."""
+    if settings.json:
+        show_json([concept.row() for concept in concepts])
+        return
+    from featuredb.cli.concept_card import concept_lines
+
+    screen = console()
+    for index, concept in enumerate(concepts):
+        if index:
+            screen.print()
+        for line in concept_lines(concept, screen):
+            screen.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def show_tour(settings: Settings, tour: Tour, store: str) -> None:
@@ -115,6 +168,19 @@ def console(*, stderr: bool = False) -> Console:
     return Console(
         file=sys.stderr if stderr else sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=False
     )
+
+
+def _paged(lines: Iterable[Text], screen: Console) -> None:
+    """Lines on stdout, through the user's pager where it is a terminal that has not the rows for them."""
+    waiting = list(lines)
+    if not sys.stdout.isatty() or len(waiting) < screen.height:
+        for line in waiting:
+            screen.print(line, no_wrap=True, overflow="ellipsis")
+        return
+    with screen.capture() as captured:
+        for line in waiting:
+            screen.print(line, no_wrap=True, overflow="ellipsis")
+    click.echo_via_pager(captured.get(), color=screen.color_system is not None and not screen.no_color)
 
 
 def terminal_width() -> int | None:

@@ -35,8 +35,8 @@ SCORE_FIELDS = ("scorer", "value", "low", "high", "n", "failed", "baseline", "ju
 """What an answer says of a score, beside whether it is above its baseline."""
 
 SHOWN_RULE = (
-    "verified by a person before proposed; then the farthest from baseline to perfect by held-out scores, on average, "
-    "where a label without scores counts as at its baseline; then the newest"
+    "verified by a person before proposed; then the farthest from baseline to perfect by its held-out scores of fit, "
+    "on average, where a label without them counts as at its baseline; then the newest"
 )
 """How a feature's shown label is chosen, in words for users."""
 

@@ -1,0 +1,108 @@
+"""Which tokens of some passages each predicate and expression holds of, worked out once and kept as packed bits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featuredb.predicates.bank import BANK
+from featuredb.predicates.expression import Expression, check, parts
+from featuredb.predicates.text import Mask, Places
+from featuredb.predicates.view import View
+from featuredb.store.passages import Passages
+
+Bits = NDArray[np.uint8]
+
+REST = 2
+"""Letters that a word has to have beside what it is said to begin or end with."""
+
+
+class Tagged:
+    """The N tokens of some passages under every predicate and expression; one bit a token and answer."""
+
+    def __init__(self, passages: Passages) -> None:
+        self.view = View(passages)
+        self.passages = passages
+        self.n_tokens = passages.n_tokens
+        self._predicates: dict[str, Bits] = {}
+        self._expressions: dict[str, Bits] = {}
+
+    def holds(self, expression: Expression) -> Mask:
+        """(N,) whether an expression holds of each token. Raises BadInput for what is no expression."""
+        checked = check(expression)
+        if "is" in checked:
+            return self.predicate(checked["is"])
+        key = json.dumps(checked, sort_keys=True)
+        if key not in self._expressions:
+            self._expressions[key] = np.packbits(self._evaluate(checked))
+        return self._unpacked(self._expressions[key])
+
+    def predicate(self, name: str) -> Mask:
+        """(N,) whether one predicate of the bank holds of each token."""
+        if name not in self._predicates:
+            empty = np.zeros(0, np.bool_)
+            self._predicates[name] = np.packbits(BANK[name].tokens(self.view) if self.n_tokens else empty)
+        return self._unpacked(self._predicates[name])
+
+    @cached_property
+    def bank(self) -> Bits:
+        """(N, ceil(P / 8)) every predicate of the bank, in its order, eight to a byte: all of a token in one row."""
+        rows = np.zeros((self.n_tokens, -(-len(BANK) // 8)), np.uint8)
+        for place, name in enumerate(BANK):
+            rows[:, place // 8] |= self.predicate(name).astype(np.uint8) << np.uint8(7 - place % 8)
+        return rows
+
+    def rows(self, at: Places) -> Bits:
+        """(len(at), P) 1 where a predicate of the bank holds of a token, 0 where it does not."""
+        return np.unpackbits(self.bank[at], axis=1, count=len(BANK))
+
+    def _unpacked(self, bits: Bits) -> Mask:
+        return np.unpackbits(bits, count=self.n_tokens).view(np.bool_)
+
+    def _evaluate(self, expression: Expression) -> Mask:
+        operator, operand = parts(expression)
+        if operator == "is":
+            return self.predicate(operand)
+        if operator in ("token", "sequence", "within"):
+            return self._of_tokens(operator, operand)
+        if operator in ("word", "follows", "begins", "ends"):
+            return self._of_words(operator, operand)
+        if operator == "before":
+            return self.view.before(self._evaluate(operand))
+        if operator == "after":
+            return self.view.after(self._evaluate(operand))
+        if operator == "not":
+            return ~self._evaluate(operand)
+        masks = [self._evaluate(part) for part in operand]
+        joined: Mask = np.all(masks, axis=0) if operator == "all" else np.any(masks, axis=0)
+        return joined
+
+    def _of_tokens(self, operator: str, operand: Sequence[str]) -> Mask:
+        if operator == "token":
+            return self.view.table(frozenset(operand).__contains__)
+        if operator == "within":
+            return self.view.of_pieces(lambda name: name.startswith(tuple(operand)))
+        known = {text: self.view.table(text.__eq__) for text in {text for sequence in operand for text in sequence}}
+        found = np.zeros(self.n_tokens, np.bool_)
+        for sequence in operand:
+            last = len(sequence) - 1
+            steps = [self.view.before(known[text], last - place) for place, text in enumerate(sequence)]
+            found |= np.all(steps, axis=0)
+        return found
+
+    def _of_words(self, operator: str, operand: Sequence[str]) -> Mask:
+        if operator in ("begins", "ends"):
+            return self.view.at_words(self.view.word, lambda word: has_affix(word, operator, operand))
+        words = self.view.word if operator == "word" else self.view.word_before
+        return self.view.at_words(words, frozenset(operand).__contains__)
+
+
+def has_affix(word: str, side: str, affixes: Sequence[str]) -> bool:
+    """Whether a word begins or ends with one of some texts, case aside, and has REST letters more at least."""
+    word = word.lower()
+    test = word.startswith if side == "begins" else word.endswith
+    return any(test(affix.lower()) and len(word) >= len(affix) + REST for affix in affixes)
