@@ -128,8 +128,9 @@ def correlate(
     vectors = read_vectors(store, query.what, query.hook)
     with store.reading() as session:
         places = read_places(session, query.dictionaries, query.layers)
+        every = read_places(session)
     spaces = [Space(store, reader, place, say, report) for place in places]
-    meetings = meet(vectors, spaces, named=query.dictionaries is not None, say=say)
+    meetings = meet(vectors, spaces, every, named=query.dictionaries is not None, say=say)
     by, meetings = _measured(query, vectors, meetings, say)
     asking = _Asking(store, activator, query, vectors, say, report)
     ranked = [_ranked(asking, each, by) for each in meetings]

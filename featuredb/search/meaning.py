@@ -19,6 +19,7 @@ from featuredb.store.meanings import (
     LabelVectors,
     Stamp,
     VectorCopy,
+    catalog_state,
     count_vectors,
     keep_vectors,
     read_vectors,
@@ -101,9 +102,13 @@ class MeaningSearch:
         """The vectors of all labels of the scope's dictionaries, and maybe of others; None where there are none."""
         wanted = frozenset(each.dictionary_id for each in scope.dictionaries)
         known = self._known.get(model.id)
+        state = catalog_state(self._store.paths.catalog)
+        if known is not None and wanted <= known.complete and state is not None and state == known.state:
+            return known
         with self._store.reading() as session:
             stamp = Stamp.read(session)
         if known is not None and known.stamp == stamp and wanted <= known.complete:
+            known.state = state
             return known
         copy = VectorCopy(self._store.paths.meaning, model.id, model.width)
         noted = copy.complete(sorted(wanted))
@@ -150,6 +155,8 @@ class _Current:
 
     def __init__(self, stamp: Stamp, n: int, last: int, complete: frozenset[int], vectors: LabelVectors) -> None:
         self.stamp, self.n, self.last, self.complete, self.vectors = stamp, n, last, complete, vectors
+        self.state: tuple[int, ...] | None = None
+        """What the catalog's files looked like before the stamp was last read."""
         self._kept: tuple[Scope, Mask] | None = None
 
     def kept(self, scope: Scope) -> Mask:

@@ -15,6 +15,9 @@ from featuredb.errors import BadInput
 from featuredb.hooknames import layer_of
 from featuredb.search.spaces import Floats, Place, Say, Space
 
+MOST_NAMED = 8
+"""Dictionaries that an error names for what they take."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Meeting:
@@ -50,10 +53,11 @@ class _Missed:
     no_weights: list[Place] = field(default_factory=list)
 
 
-def meet(vectors: Vectors, spaces: Sequence[Space], *, named: bool, say: Say) -> list[Meeting]:
+def meet(vectors: Vectors, spaces: Sequence[Space], every: Sequence[Place], *, named: bool, say: Say) -> list[Meeting]:
     """The dictionaries that the vectors can be compared with, in order.
 
-    named: whether they were asked for by name, so that one that cannot be compared is an error and not left out.
+    every: all dictionaries of the store, for what could be named. named: whether those of `spaces` were asked for by
+    name, so that one that cannot be compared is an error and not left out.
     Raises BadInput where none can, saying what could be.
     """
     met, missed = [], _Missed()
@@ -62,7 +66,7 @@ def meet(vectors: Vectors, spaces: Sequence[Space], *, named: bool, say: Say) ->
         if meeting is not None:
             met.append(meeting)
     if not met or (named and len(met) < len(spaces)):
-        _refuse(vectors, [space.place for space in spaces], missed)
+        _refuse(vectors, missed, every, named)
     if missed.other_model:
         model = missed.other_model[0].model
         say(f"left out: {_names(missed.other_model)}, of another model ({model}) than {vectors.name}")
@@ -111,14 +115,18 @@ def _double(vector: object) -> Floats | None:
     return None if vector is None else np.asarray(vector, np.float64)
 
 
-def _refuse(vectors: Vectors, places: Sequence[Place], missed: _Missed) -> None:
+def _refuse(vectors: Vectors, missed: _Missed, every: Sequence[Place], named: bool) -> None:
     name = vectors.name
-    width = len(next(iter(vectors.by_hook.values())))
     if missed.other_width:
-        hint = "; ".join(f"{place.name} takes {place.d_in}" for place in _few(places))
-        raise BadInput(f"{name} is a vector of {width} numbers, and {_names(missed.other_width)} is not", hint=hint)
+        width = len(next(iter(vectors.by_hook.values())))
+        fitting = [place for place in every if width in (place.d_in, place.d_out)]
+        takes = "; ".join(f"{place.name} takes {place.d_in}" for place in (fitting or every)[:MOST_NAMED])
+        raise BadInput(
+            f"{name} has {width} numbers and cannot be compared with {_names(missed.other_width)}",
+            hint=takes if fitting else f"no dictionary here does: {takes}",
+        )
     if missed.other_hook:
-        raise _no_meeting(vectors, places, missed.other_hook)
+        raise _no_meeting(vectors, missed.other_hook, named)
     if missed.other_model:
         place = missed.other_model[0]
         raise BadInput(
@@ -132,15 +140,14 @@ def _refuse(vectors: Vectors, places: Sequence[Place], missed: _Missed) -> None:
     )
 
 
-def _no_meeting(vectors: Vectors, places: Sequence[Place], missed: Sequence[Place]) -> BadInput:
+def _no_meeting(vectors: Vectors, missed: Sequence[Place], named: bool) -> BadInput:
     """The error for a vector at hooks that no dictionary reads or writes: the nearest that one does, and how on."""
     hooks = list(vectors.by_hook)
     at = layer_of(hooks[0])
     near = sorted(missed, key=lambda place: (_distance(at, layer_of(place.hook)), place.name))[:3]
     told = ", ".join(f"{place.name} at {place.hook}" for place in near)
     again = f"`featuredb concept add {vectors.name} ... --hook {near[0].hook} --replace` makes it there"
-    which = "no dictionary" if len(missed) == len(places) else _names(missed)
-    reads = f"{which} reads or writes" if which == "no dictionary" else f"{which} does not read or write"
+    reads = f"{_names(missed)} neither reads nor writes" if named else "no dictionary reads or writes"
     more = f" and {len(hooks) - 3} more" if len(hooks) > 3 else ""
     return BadInput(
         f"{reads} where {vectors.name} lives: {', '.join(hooks[:3])}{more}",
@@ -150,10 +157,6 @@ def _no_meeting(vectors: Vectors, places: Sequence[Place], missed: Sequence[Plac
 
 def _distance(one: int | None, other: int | None) -> int:
     return 10**6 if one is None or other is None else abs(one - other)
-
-
-def _few(places: Sequence[Place]) -> Sequence[Place]:
-    return places[:8]
 
 
 def _names(places: Sequence[Place]) -> str:

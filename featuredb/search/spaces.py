@@ -54,7 +54,7 @@ def highest_shares(
     seen = moments.of_read_outs(read_out[None])[0]
     most = max(k, CORRECTED)
     near, score = highest(
-        rows, read_out, most, unit=False, keep=keep, index=index, seen=seen, candidates=2 * most if index else None
+        rows, read_out, most, unit=False, keep=keep, index=index, seen=seen, candidates=8 * most if index else None
     )
     share = score / moments.reach(rows.take(near))
     order = np.lexsort((near, -share))[:k]

@@ -147,7 +147,9 @@ def _unusable(store: Store, index: Indexed, of: str) -> str | None:
         found = vectors.read_index(index.path)
     except FeatureDBError as error:
         return error.message
-    if not isinstance(found, CodedIndex) or (len(found), found.width) != (len(index.rows), index.rows.width):
+    if not isinstance(found, CodedIndex):
+        return "it is of an earlier form"
+    if (len(found), found.width) != (len(index.rows), index.rows.width):
         return "it is of other directions"
     if found.of != of:
         return "it is of earlier directions"

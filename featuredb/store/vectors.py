@@ -141,15 +141,16 @@ def nearest(
     _query(query, rows.width, unit=True)
     coded = None
     if len(rows) > EXACT_ROWS:
-        coded = read_index(index)
-        if not isinstance(coded, CodedIndex) or len(coded) != len(rows) or coded.width != rows.width:
+        found = read_index(index)
+        coded = found if isinstance(found, CodedIndex) else None  # of an earlier form: every row is looked at
+        if _shape(found) != (len(rows), rows.width):
             raise StoreUnusable(f"{index} does not belong to its vectors", hint=CHECK)
     keep = None
     if skip:
         keep = np.ones(len(rows), np.bool_)
         keep[np.fromiter(skip, np.int64, len(skip))] = False
-    found, cosines = highest(rows, query, k, unit=True, keep=keep, index=coded, candidates=candidates)
-    return [Neighbour(number, cosine) for number, cosine in zip(found.tolist(), cosines.tolist(), strict=True)]
+    near, cosines = highest(rows, query, k, unit=True, keep=keep, index=coded, candidates=candidates)
+    return [Neighbour(number, cosine) for number, cosine in zip(near.tolist(), cosines.tolist(), strict=True)]
 
 
 def write_index(
@@ -209,15 +210,18 @@ def index_fault(
         expected = _prepared(rows.take(sample), unit, through, None)
     except FeatureDBError as error:
         return error.message
-    coded = isinstance(index, CodedIndex)
-    n_rows, width = (len(index), index.width) if coded else (index.ntotal, index.d)
-    if (n_rows, width) != (len(rows), rows.width):
-        return f"{n_rows} vectors of {width} for {len(rows)} rows of {rows.width}"
-    if coded:
+    if (shape := _shape(index)) != (len(rows), rows.width):
+        return f"{shape[0]} vectors of {shape[1]} for {len(rows)} rows of {rows.width}"
+    if isinstance(index, CodedIndex):
         alike = index.agreement(expected, sample) > 0.4
     else:
         alike = np.isclose(index.reconstruct_batch(sample), expected, atol=1e-5).all(axis=1)
     return None if alike.all() else f"vector {(wrong := sample[alike.argmin()])} is not that of row {wrong}"
+
+
+def _shape(index: Any) -> tuple[int, int]:
+    """How many rows an index holds, and how wide they are."""
+    return (len(index), index.width) if isinstance(index, CodedIndex) else (index.ntotal, index.d)
 
 
 @lru_cache(maxsize=16)
