@@ -19,7 +19,10 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, Bench, Figure, machine, today
 
-NAMES = ("throughput", "delphi", "memory", "demo", "segment", "show", "help")
+NAMES = (
+    *("throughput", "delphi", "memory", "demo", "segment", "show", "activate", "directions"),
+    *("planted", "search", "help"),
+)
 """Each a module here; in this order, because some leave a store that a later one looks at."""
 PAGE = ROOT / "docs" / "benchmarks.md"
 NOTES = "## Notes"

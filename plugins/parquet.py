@@ -79,5 +79,5 @@ def _values(file: SourceFile, table: pq.ParquetFile, column: str) -> Iterator[pa
     try:
         for batch in table.iter_batches(BATCH_ROWS, columns=[column]):
             yield from batch.column(0)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file.path}: cannot be read to its end: {error}") from error

@@ -26,11 +26,16 @@ from tests.small_ingest import CONTEXT_LENGTH, request, save_corpus, save_dictio
 SHORT = 24
 """Context length of the second model's run."""
 HOOK, WRITTEN = "layers.1.resid_post", "layers.2.resid_post"
-DOCUMENTS = [*texts(120), "one <|endoftext|> two " * 9, "x"]
+DOCUMENTS = [*texts(90), "one <|endoftext|> two " * 9, "x"]
 READS = {"top": HOOK, "jump": HOOK, "before": "layers.2.resid_pre", "over": HOOK, "other": HOOK}
 """By dictionary. `before` reads the tensor of `top` by another name; `over` is a transcoder that writes WRITTEN."""
 UPPER = ("THE END. RIVER STONE", "LAMP DOOR WINDOW SEVEN", "UNDER OVER BETWEEN", "A SILL OF THE CAT", "STONE AND LAMP")
 LOWER = tuple(text.lower() for text in UPPER)
+PROMISED = [
+    *("feature", "dictionary", "index", "label", "flags"),
+    *("cosine_decoder", "cosine_encoder", "correlation", "auroc", "auroc_low", "auroc_high"),
+]
+"""The first fields of a row of correlate and of similar, whatever is added."""
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,7 @@ class TestIndices:
         said: list[str] = []
         found = [db.correlate(each, by, ["top"], hook=HOOK, limit=5, say=said.append) for each in vectors]
         made = [text for text in said if "making it from 48 directions" in text]
-        reason = "it is of other directions" if role == "decoder-index" else "there is none yet"
+        reason = "it is of an earlier form" if role == "decoder-index" else "there is none yet"
         assert len(made) == 1
         assert f": {reason};" in made[0]
         with db.store.reading() as session:

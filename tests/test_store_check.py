@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
-import faiss
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -17,6 +16,7 @@ from featuredb.errors import StoreUnusable
 from featuredb.store import Store
 from featuredb.store.catalog import FileRow, RunRow, SegmentRow
 from featuredb.store.check import Fault, check
+from featuredb.store.index import CodedIndex
 from featuredb.store.vectors import write_index
 from tests.small_store import RUN, add_run, build, decoder
 
@@ -164,7 +164,7 @@ def test_a_coded_index_is_told_from_one_of_other_vectors(tmp_path: Path, monkeyp
     save_file({"w": rows}, tmp_path / "w.safetensors")
     mapped, sample = vectors.Rows(tmp_path / "w.safetensors", "w"), np.arange(0, 500, 10)
     write_index(rows, tmp_path / "w.faiss")
-    assert isinstance(vectors.read_index(tmp_path / "w.faiss"), faiss.IndexRaBitQFastScan)
+    assert isinstance(vectors.read_index(tmp_path / "w.faiss"), CodedIndex)
     assert vectors.index_fault(tmp_path / "w.faiss", mapped, sample) is None
     write_index(np.ascontiguousarray(rows[::-1]), tmp_path / "w2.faiss")
     assert vectors.index_fault(tmp_path / "w2.faiss", mapped, sample) == "vector 0 is not that of row 0"

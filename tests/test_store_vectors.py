@@ -77,7 +77,8 @@ def test_a_query_that_cannot_be_compared_is_refused(store: Store, monkeypatch: p
     with pytest.raises(NotFound, match="no index"):
         nearest(store.path / "x.faiss", rows, [1.0] * 6, 3)
     with pytest.raises(StoreUnusable, match="does not belong to its vectors"):
-        nearest(index, rows, [1.0] * 6, 3)
+        nearest(store.paths.decoder_index("beta"), rows, [1.0] * 6, 3)
+    assert len(nearest(index, rows, [1.0] * 6, 3)) == 3, "an index of an earlier form stands in nobody's way"
 
 
 def test_rows_of_every_type_and_of_columns(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ worked out.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,7 +112,7 @@ def _sequences(value: object, where: str) -> list[list[str]]:
 
 
 def _short(value: object) -> str:
-    shown = visible(repr(value))
+    shown = visible(reprlib.repr(value))
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 

@@ -89,11 +89,11 @@ PROSE = (
         "in an abbreviation",
         r"\b(?:e\.g|i\.e|etc|vs|cf|al|a\.k\.a|Mr|Mrs|Dr|St|Fig|No|Inc|Ltd)\.|\b(?:[A-Z]\.){2,}",
     ),
-    _anywhere("role", "reST roles such as `:class:`", "in a reST role", r":[a-z][\w:+-]*:`[^`\x00]+`"),
+    _anywhere("role", "reST roles such as `:class:`", "in a reST role", r":[a-z][\w:+-]{0,40}:`[^`\x00]+`"),
     _anywhere(
         "url", "web addresses", "in a web address", r"\b(?:https?|ftp|file)://[^\s<>\"')\x00]+|\bwww\.[^\s<>\"')\x00]+"
     ),
-    _anywhere("email", "e-mail addresses", "in an e-mail address", r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+    _anywhere("email", "e-mail addresses", "in an e-mail address", r"\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+"),
     _anywhere(
         "path", "paths of files", "in a path", r"(?<![\w.:/])(?:~|\.{1,2})?(?:/[\w.+-]+){2,}/?|\b[A-Za-z]:\\[\w\\.-]+"
     ),

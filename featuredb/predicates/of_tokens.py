@@ -29,10 +29,15 @@ def _mark(name: str, noun: str, mark: str, when: str | None = None) -> Predicate
     return _spelt(f"mark.{name}", noun, when or f"on {noun}", lambda text: not wanted.isdisjoint(text))
 
 
-def _called(name: str, noun: str, when: str, pattern: str) -> Predicate:
+def _name(name: str, noun: str, when: str, test: Callable[[str], bool]) -> Predicate:
     """Of the whole name, digits and underscores included, that a token is a piece of."""
+    return Predicate(name, noun, when, lambda view: view.names(test))
+
+
+def _called(name: str, noun: str, when: str, pattern: str) -> Predicate:
+    """The same, by a pattern."""
     matches = re.compile(pattern).fullmatch
-    return Predicate(name, noun, when, lambda view: view.names(lambda text: matches(text) is not None))
+    return _name(name, noun, when, lambda text: matches(text) is not None)
 
 
 def _word(name: str, noun: str, when: str, test: Callable[[str], bool]) -> Predicate:
@@ -46,7 +51,9 @@ def _pattern(name: str, noun: str, when: str, pattern: str) -> Predicate:
 
 def _script(name: str, noun: str, when: str, *scripts: str) -> Predicate:
     """Of characters that Unicode names after one of some scripts, whole or in part."""
-    return Predicate(f"script.{name}", noun, when, lambda view: _foreign(view, lambda c: _name(c).startswith(scripts)))
+    return Predicate(
+        f"script.{name}", noun, when, lambda view: _foreign(view, lambda c: unicodedata.name(c, "").startswith(scripts))
+    )
 
 
 def _foreign(view: View, test: Callable[[str], bool]) -> Mask:
@@ -56,12 +63,18 @@ def _foreign(view: View, test: Callable[[str], bool]) -> Mask:
     return view.text.holding(np.isin(view.text.codes, passing))
 
 
-def _name(character: str) -> str:
-    return unicodedata.name(character, "")
-
-
 def _letters(text: str) -> str:
     return "".join(filter(str.isalpha, text))
+
+
+def _is_camel(text: str) -> bool:
+    inner = text.strip("_")
+    return inner.isalnum() and inner[0].islower() and any(map(str.isupper, inner))
+
+
+def _is_cap_words(text: str) -> bool:
+    inner = text.strip("_")
+    return inner.isalnum() and inner[0].isupper() and any(map(str.isupper, inner[1:])) and any(map(str.islower, inner))
 
 
 CASE = (
@@ -74,13 +87,8 @@ CASE = (
     _word(
         "case.capitalised", "capitalised words", "in a capitalised word", lambda text: len(text) > 1 and text.istitle()
     ),
-    _called("case.camel", "camelCase names", "in a camelCase name", r"_*[a-z]+[a-z0-9]*(?:[A-Z]+[a-z0-9]*)+"),
-    _called(
-        "case.cap_words",
-        "CapWords names",
-        "in a CapWords name",
-        r"_*(?:[A-Z][a-z0-9]+){2,}|_*(?:[A-Z]+[a-z0-9]+)+[A-Z]*(?<=[A-Z].)",
-    ),
+    _name("case.camel", "camelCase names", "in a camelCase name", _is_camel),
+    _name("case.cap_words", "CapWords names", "in a CapWords name", _is_cap_words),
     _called("case.snake", "snake_case names", "in a snake_case name", r"_*[a-z][a-z0-9]*(?:_+[a-z0-9]+)+_*"),
     _called("case.constant", "CONSTANT_NAMES", "in a CONSTANT_NAME", r"_*[A-Z][A-Z0-9]*(?:_+[A-Z0-9]+)+_*"),
     _pattern("case.hump", "capitals inside a word", "from a capital inside a word", r"(?<=[a-z0-9])[A-Z]+[a-z]*"),
