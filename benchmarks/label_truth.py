@@ -40,7 +40,9 @@ def measure(bench: Bench) -> list[Figure]:
     bench.details["Where labels tell planted concepts"] = _table(aurocs, texts)
     means = [statistics.mean(found) for found in aurocs]
     new = [statistics.mean(a for a, c in zip(found, CONCEPTS, strict=True) if not c.in_bank) for found in aurocs]
-    how = f"{len(CONCEPTS)} concepts planted in the demo's text, recall 0.7 to 1, false firing 0 to 5%, {len(means)} seeds"
+    how = (
+        f"{len(CONCEPTS)} concepts planted in the demo's text, recall 0.7 to 1, false firing to 5%, {len(means)} seeds"
+    )
     return [
         Figure(
             "label_truth: too narrow",
@@ -106,7 +108,7 @@ def _lowered(corpus: Corpus, activations: NDArray[np.float32], seed: int) -> tup
 
 
 def _labelled(corpus: Corpus, activations: NDArray[np.float32]) -> tuple[list[float], list[str]]:
-    """How well the label of each feature tells its concept's tokens from others, on the scoring half; and the labels."""
+    """How well each feature's label tells its concept's tokens from others, on the scoring half; and the labels."""
     from featuredb.labels.fit import samples_of
     from featuredb.predicates.choose import Chooser
     from featuredb.predicates.tagged import Tagged

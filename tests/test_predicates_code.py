@@ -17,7 +17,17 @@ from featuredb.predicates import Tagged, scan
 from tests.small_passages import Piece, passages_of
 
 LIBRARY = Path(ast.__file__).parent
-FILES = ("ast.py", "textwrap.py", "graphlib.py", "fileinput.py", "gzip.py", "string.py", "bisect.py", "queue.py")
+FILES = (
+    "ast.py",
+    "textwrap.py",
+    "graphlib.py",
+    "fileinput.py",
+    "gzip.py",
+    "string.py",
+    "bisect.py",
+    "queue.py",
+    "tomllib/_parser.py",
+)
 Span = tuple[int, int]
 
 
@@ -69,7 +79,13 @@ def after(word: str) -> Callable[[Source], Iterator[Span]]:
 def parameters(source: Source) -> Iterator[Span]:
     for node in source.nodes:
         if isinstance(node, ast.FunctionDef):
-            all_of_them = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+            all_of_them = [
+                *node.args.posonlyargs,
+                *node.args.args,
+                *node.args.kwonlyargs,
+                node.args.vararg,
+                node.args.kwarg,
+            ]
             for each in all_of_them:
                 if each is not None:
                     start, _ = source.of_node(each)
@@ -104,14 +120,18 @@ def docstrings(source: Source) -> Iterator[Span]:
 
 
 def base_classes(source: Source) -> Iterator[Span]:
+    names = [source.of_token(token) for token in source.plain if token.type == tokenize.NAME]
     for node in source.nodes:
         if isinstance(node, ast.ClassDef):
-            yield from (source.of_node(base) for base in node.bases if isinstance(base, ast.Name))
+            for low, high in map(source.of_node, node.bases):
+                yield from (name for name in names if low <= name[0] and name[1] <= high)
 
 
 def attributes(source: Source) -> Iterator[Span]:
+    """Those outside f-strings, which are strings here."""
+    inner = {part for node in source.nodes if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
     for node in source.nodes:
-        if isinstance(node, ast.Attribute):
+        if isinstance(node, ast.Attribute) and node not in inner:
             _, end = source.of_node(node)
             yield end - len(node.attr), end
 
@@ -151,7 +171,9 @@ def test_a_whole_file_is_read_as_python_reads_it(name: str) -> None:
         tagged = Tagged(passages_of(Piece(source.text, file)))
         spans = sorted(TRUTHS[name](source))
         text = tagged.view.text
-        expected = text.over(np.array([low for low, _ in spans], np.int64), np.array([high for _, high in spans], np.int64))
+        expected = text.over(
+            np.array([low for low, _ in spans], np.int64), np.array([high for _, high in spans], np.int64)
+        )
         found = tagged.predicate(name) & ~tagged.view.blank
         wrong = np.flatnonzero(found != (expected & ~tagged.view.blank))
         shown = [source.text[max(0, text.start[at] - 30) : text.end[at] + 10] for at in wrong[:3].tolist()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from featuredb.predicates import of_code, of_lines, of_places, of_prose, of_tokens, of_words
+from featuredb.predicates import of_code, of_lines, of_places, of_prose, of_strings, of_tokens, of_words
 from featuredb.predicates.predicate import Predicate
 
 __all__ = ["BANK", "Predicate"]
@@ -13,7 +13,7 @@ __all__ = ["BANK", "Predicate"]
 BANK: Mapping[str, Predicate] = MappingProxyType(
     {
         predicate.name: predicate
-        for group in (of_tokens, of_words, of_lines, of_places, of_prose, of_code)
+        for group in (of_tokens, of_words, of_lines, of_places, of_prose, of_code, of_strings)
         for predicate in group.PREDICATES
     }
 )

@@ -250,7 +250,8 @@ class _Reader:
 
     def _is_target(self) -> bool:
         line = self._line[:-1]
-        return 0 < len(line) <= 3 and line[0] not in _NO_TARGET and all(w == "." or w.isidentifier() for w in line)
+        named = len(line) == 1 or (len(line) == 3 and line[1] == ".")
+        return named and line[0] not in _NO_TARGET and line[0].isidentifier()
 
     def _purpose(self, sign: str) -> int:
         if sign == "{":

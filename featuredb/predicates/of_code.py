@@ -1,4 +1,4 @@
-"""Predicates of Python source: its words, names, signs, lines and strings."""
+"""Predicates of Python source: its words, names, signs and lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from featuredb.predicates import scan
-from featuredb.predicates.code import BASES, BRACE, CALL, LIST, PARAMETERS, SUBSCRIPT, Code, Literal
+from featuredb.predicates.code import BASES, BRACE, CALL, LIST, PARAMETERS, SUBSCRIPT, Code
 from featuredb.predicates.predicate import Predicate
 from featuredb.predicates.text import Mask
 from featuredb.predicates.view import View
@@ -88,6 +88,16 @@ def _parameters(code: Code) -> Mask:
     return within & code.before(code.is_("(", ",", "*", "**"))
 
 
+def _attributes(code: Code) -> Mask:
+    """Names after a dot, but for those of modules being imported."""
+    return _names(code) & code.before(code.is_(".")) & ~code.lines("import", "from")
+
+
+def _base_classes(code: Code) -> Mask:
+    within: Mask = code.inside == BASES
+    return within & _names(code) & ~code.after(code.is_("=")) & ~code.before(code.is_("="))
+
+
 def _arguments(code: Code) -> Mask:
     """First lexemes of the arguments of a call."""
     within: Mask = code.inside == CALL
@@ -129,60 +139,6 @@ def _imported(code: Code) -> Mask:
     stop = np.maximum.accumulate(np.where(code.is_("import"), np.arange(len(line)), -1))
     after: Mask = stop > code.opener
     return after & line & _names(code)
-
-
-def _docstring(literal: Literal) -> bool:
-    return literal.docstring
-
-
-def _literals(name: str, noun: str, when: str, test: Callable[[Literal], bool], *, wide: bool = True) -> Predicate:
-    """Of tokens inside string literals that pass a test; their quotes are not inside."""
-    return Predicate(
-        f"string.{name}",
-        noun,
-        when,
-        lambda view: view.text.over_pairs(each.inside for each in view.code.literals if test(each)),
-        wide=wide,
-    )
-
-
-def _quotes(opening: bool) -> Callable[[View], Mask]:
-    def tokens(view: View) -> Mask:
-        found = view.code.literals
-        if opening:
-            return view.text.over_pairs((each.inside[0] - each.quotes, each.inside[0]) for each in found)
-        return view.text.over_pairs((each.inside[1], each.end) for each in found)
-
-    return tokens
-
-
-def _first_inside(view: View) -> Mask:
-    found = [each.inside for each in view.code.literals if each.quotes and each.inside[1] > each.inside[0]]
-    return view.text.over_pairs((start, start + 1) for start, _ in found)
-
-
-def _first_lines(view: View) -> Mask:
-    """First lines of docstrings whose beginning the piece shows."""
-    string, pairs = view.text.string, list[tuple[int, int]]()
-    for each in view.code.literals:
-        if each.docstring and each.quotes:
-            lead = re.compile(r"\s*").match(string, *each.inside)
-            start = lead.end() if lead else each.inside[0]
-            stop = string.find("\n", start, each.inside[1])
-            pairs.append((start, each.inside[1] if stop < 0 else stop))
-    return view.text.over_pairs(pairs)
-
-
-def _within_strings(pattern: str, test: Callable[[Literal], bool]) -> Callable[[View], Mask]:
-    """What a pattern finds inside literals that pass a test."""
-    found = re.compile(pattern)
-
-    def tokens(view: View) -> Mask:
-        string = view.text.string
-        inside = [each.inside for each in view.code.literals if test(each)]
-        return view.text.over_pairs(match.span() for low, high in inside for match in found.finditer(string, low, high))
-
-    return tokens
 
 
 def _comment(first: bool) -> Callable[[View], Mask]:
@@ -233,7 +189,7 @@ NAMES = (
         "attribute",
         "attributes after a dot",
         "after a dot in code",
-        lambda code: _names(code) & code.before(code.is_(".")),
+        _attributes,
     ),
     _code(
         "method",
@@ -250,7 +206,7 @@ NAMES = (
         "on a parameter's default",
         lambda code: (code.inside == PARAMETERS) & code.before(code.is_("=")),
     ),
-    _code("base_class", "base classes", "on a base class", lambda code: _names(code) & (code.inside == BASES)),
+    _code("base_class", "base classes", "on a base class", _base_classes),
     _code("module", "modules being imported", "on a module being imported", _modules),
     _code("imported", "names imported from a module", "on an imported name", _imported),
     _code("assigned", "names being assigned to", "on a name being assigned to", _assigned),
@@ -324,66 +280,4 @@ PARTS = (
     ),
 )
 
-STRINGS = (
-    _literals("any", "string literals", "in a string", lambda each: not each.docstring),
-    _literals("docstring", "docstrings", "in a docstring", _docstring),
-    Predicate(
-        "string.docstring_first", "first lines of docstrings", "in a docstring's first line", _first_lines, wide=True
-    ),
-    _literals(
-        "single",
-        "single-quoted strings",
-        "in a single-quoted string",
-        lambda each: each.mark == "'" and each.quotes < 3 and not each.docstring,
-    ),
-    _literals(
-        "double",
-        "double-quoted strings",
-        "in a double-quoted string",
-        lambda each: each.mark == '"' and each.quotes == 1 and not each.docstring,
-    ),
-    _literals(
-        "triple",
-        "triple-quoted strings that are no docstrings",
-        "in a triple-quoted string",
-        lambda each: each.quotes == 3 and not each.docstring,
-    ),
-    _literals("bytes", "bytes literals", "in a bytes literal", lambda each: "b" in each.prefix),
-    _literals("raw", "raw strings", "in a raw string", lambda each: "r" in each.prefix),
-    _literals("formatted", "f-strings", "in an f-string", lambda each: "f" in each.prefix),
-    Predicate(
-        "string.field",
-        "fields of f-strings",
-        "in an f-string's field",
-        _within_strings(r"(?<!\{)\{[^{}\n]*\}", lambda each: "f" in each.prefix),
-    ),
-    Predicate(
-        "string.placeholder",
-        "placeholders in strings",
-        "on a placeholder in a string",
-        _within_strings(
-            r"%(?:\(\w+\))?[-+ #0]*[\d.*]*[sdrxXfgicueEGoa]|\{\w*(?:![rsa])?(?::[^{}\n]*)?\}",
-            lambda each: "f" not in each.prefix,
-        ),
-    ),
-    Predicate(
-        "string.escape",
-        "escapes in strings",
-        "on an escape in a string",
-        _within_strings(
-            r"\\(?:[abfnrtv\\'\"0\n]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[0-7]{1,3})", lambda each: "r" not in each.prefix
-        ),
-    ),
-    Predicate("string.opening", "opening quotes", "on an opening quote", _quotes(opening=True)),
-    Predicate("string.closing", "closing quotes", "on a closing quote", _quotes(opening=False)),
-    Predicate("string.first", "first tokens of strings", "first in a string", _first_inside, wide=True),
-    Predicate(
-        "string.argument",
-        "strings as arguments",
-        "in a string argument",
-        lambda view: view.code.tokens((view.code.kind == scan.STRING) & (view.code.inside == CALL)),
-        wide=True,
-    ),
-)
-
-PREDICATES = (*WORDS, *NAMES, *SIGNS, *PARTS, *STRINGS)
+PREDICATES = (*WORDS, *NAMES, *SIGNS, *PARTS)

@@ -60,6 +60,9 @@ _CODE_LINE = re.compile(
 )
 """Lines that are rare in a string, examples after a prompt aside."""
 
+_CLOSING = re.compile(r"^[^'\"]*['\"][ ]*[,)\]}:]")
+"""A first quote that closes a string rather than being an apostrophe."""
+
 _OPENINGS: tuple[tuple[int, re.Pattern[str]], ...] = (
     (COMMENT, re.compile(r"(?:(?!\"\"\"|''')[^\n])+(?=\n|\Z)")),
     (STRING, re.compile(_TRIPLE['"'] + r'(?:"""|\Z)', re.DOTALL)),
@@ -91,11 +94,10 @@ def scan(text: str, low: int, high: int, *, whole: bool) -> tuple[list[Lexeme], 
         rest = opening.match(text, low, high)
         if rest is None or rest.end() == low:
             continue
-        other = [Lexeme(kind, low, rest.end()), *_read(text, rest.end(), high)]
-        # That all of a piece lies in one string is the last thing to believe of it.
-        n = _slips(text, high, other) + (rest.end() == high)
+        other = _read(text, rest.end(), high)
+        n = _slips(text, high, other) + _slips_of_opening(kind, rest[0], alone=rest.end() == high)
         if n < slips:
-            best, slips, begun = other, n, True
+            best, slips, begun = [Lexeme(kind, low, rest.end()), *other], n, True
         if n == 0:
             break
     return _clean(best), begun
@@ -125,12 +127,23 @@ def _slips(text: str, high: int, lexemes: list[Lexeme]) -> int:
     return n
 
 
+def _slips_of_opening(kind: int, opening: str, *, alone: bool) -> int:
+    """The same of what a piece is read to begin inside of. alone: there is nothing after it."""
+    if kind == COMMENT:
+        return _CLOSING.search(opening) is not None
+    # That all of a piece lies in one string is the last thing to believe of it.
+    return alone + sum(1 for _ in _CODE_LINE.finditer(opening))
+
+
 def _slips_of_string(string: str, *, cut: bool) -> int:
-    """One for a string of one line that is not closed on it; for a longer one, its lines that look like code."""
-    if cut and "\n" not in string:
-        return 0
+    """One for a string of one line that is not closed on it; for a longer one, its lines that look like code.
+
+    cut: the piece ends with it.
+    """
     if "\n" in string:
         return sum(1 for _ in _CODE_LINE.finditer(string))
+    if cut:
+        return 0
     quotes = string.lstrip("rbufRBUF")
     return len(quotes) < 2 or quotes[0] not in "'\"" or quotes[-1] != quotes[0]
 

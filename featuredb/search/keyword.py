@@ -9,7 +9,6 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from sqlalchemy.orm import Session
 
 from featuredb.errors import BadInput
@@ -160,7 +159,7 @@ def _quoted(term: Term) -> str:
 
 
 def find_labels(session: Session, scope: Scope, query: Query, most: int) -> tuple[list[LabelHit], str | None]:
-    """The features with a label that matches, one hit each by its best label, the best first; at most about `most`.
+    """The features with a label that matches, one hit each by its best label, the best first; at most `most`.
 
     Any label but a failed one may match. Features whose labels match equally well share a rank. Beside them a remark
     on what was not looked at, or None.
@@ -170,7 +169,7 @@ def find_labels(session: Session, scope: Scope, query: Query, most: int) -> tupl
         return [], None
     total = count_matching(session, whole)
     if total <= RANKED:
-        return _hits(scope, [_ranked(session, scope, whole, total, most)]), None
+        return _hits(scope, [_ranked(session, scope, whole, total, most)], most), None
     # The rarer an alternative, the more its words say: bm25 would put its labels first as well.
     parts = []
     for alternative in query.alternatives:
@@ -189,7 +188,7 @@ def find_labels(session: Session, scope: Scope, query: Query, most: int) -> tupl
     remark = None
     if looked_at < total:
         remark = f"{total:,} labels match; {looked_at:,} of them were looked at, the shortest first: add a word"
-    return _hits(scope, rows), remark
+    return _hits(scope, rows, most), remark
 
 
 def excluded_labels(session: Session, query: Query, labels: Sequence[int]) -> set[int]:
@@ -198,46 +197,42 @@ def excluded_labels(session: Session, query: Query, labels: Sequence[int]) -> se
     return set() if match is None else matching_among(session, match, labels)
 
 
-def _ranked(session: Session, scope: Scope, match: str, total: int, most: int) -> list[Matching]:
+def _ranked(session: Session, scope: Scope, match: str, total: int, most: int) -> Matching:
     """The best labels by bm25 that are in scope, of `most` features or of all that there are."""
     depth = 2 * most
     while True:
         rows = best_matching(session, match, depth)
-        kept = _in_scope(scope, rows)
+        kept = rows.only(scope.allows(rows.dictionary, rows.feature))
         if len(rows) >= total or _n_features(kept) >= most:
             return kept
         depth = min(8 * depth, total)
 
 
-def _sampled(session: Session, scope: Scope, match: str, total: int, most: int) -> tuple[list[Matching], int]:
+def _sampled(session: Session, scope: Scope, match: str, total: int, most: int) -> tuple[Matching, int]:
     """The shortest labels in scope among some that match, of `most` features or of all; and how many were looked at."""
     step = -(-total // SOME)
     while True:
         rows = some_matching(session, match, step)
-        kept = _in_scope(scope, rows)
+        kept = rows.only(scope.allows(rows.dictionary, rows.feature))
         if step == 1 or _n_features(kept) >= most:
             return kept, len(rows)
         step = max(1, step // 8)
 
 
-def _in_scope(scope: Scope, rows: list[Matching]) -> list[Matching]:
-    if not rows:
-        return []
-    owners = np.array([(row.dictionary_id, row.feature_index) for row in rows], np.int64)
-    return [row for row, allowed in zip(rows, scope.allows(*owners.T).tolist(), strict=True) if allowed]
+def _n_features(rows: Matching) -> int:
+    return len(set(zip(rows.dictionary.tolist(), rows.feature.tolist(), strict=True)))
 
 
-def _n_features(rows: list[Matching]) -> int:
-    return len({(row.dictionary_id, row.feature_index) for row in rows})
-
-
-def _hits(scope: Scope, parts: list[list[Matching]]) -> list[LabelHit]:
-    """Each feature once, by the first of its labels; those of one part come before those of the next."""
-    rows: dict[Key, tuple[tuple[int, float], int]] = {}
+def _hits(scope: Scope, parts: list[Matching], most: int) -> list[LabelHit]:
+    """Each of `most` features once, by the first of its labels; those of one part come before those of the next."""
+    rows: dict[tuple[int, int], tuple[tuple[int, float], int]] = {}
     for number, part in enumerate(parts):
-        for row in part:
-            key = (scope[row.dictionary_id].name, row.feature_index)
-            rows.setdefault(key, ((number, row.order), row.label_id))
-    ordered = sorted(rows.items(), key=lambda item: (item[1][0], item[0]))
-    ranks = tied_ranks([order for _, (order, _) in ordered])
-    return [LabelHit(key, rank, label_id) for (key, (_, label_id)), rank in zip(ordered, ranks, strict=True)]
+        columns = (part.dictionary, part.feature, part.order, part.label)
+        for dictionary, feature, order, label in zip(*(column.tolist() for column in columns), strict=True):
+            if len(rows) == most:
+                break
+            rows.setdefault((dictionary, feature), ((number, order), label))
+    named = [((scope[key[0]].name, key[1]), order, label) for key, (order, label) in rows.items()]
+    named.sort(key=lambda row: (row[1], row[0]))
+    ranks = tied_ranks([order for _, order, _ in named])
+    return [LabelHit(key, rank, label) for (key, _, label), rank in zip(named, ranks, strict=True)]

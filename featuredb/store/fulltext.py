@@ -6,10 +6,15 @@ Each statement begins at the index and goes from there to the labels it names, s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import bindparam, text
 from sqlalchemy.orm import Session
+
+Numbers = NDArray[np.int64]
 
 _COUNT = text("select count(*) from label_fts where label_fts match :match")
 
@@ -30,14 +35,23 @@ _AMONG = text("select rowid from label_fts where label_fts match :match and rowi
 )
 
 
-class Matching(NamedTuple):
-    """A label that matches."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Matching:
+    """The n labels that match, the best first."""
 
-    label_id: int
-    dictionary_id: int
-    feature_index: int
-    order: float
-    """The least comes first: its bm25, or its length, as was asked for."""
+    label: Numbers
+    dictionary: Numbers
+    feature: Numbers
+    """(n,) each label, its dictionary and its feature's index."""
+    order: NDArray[np.float64]
+    """(n,) the least comes first: its bm25, or its length, as was asked for; the oldest first among equals."""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def only(self, chosen: NDArray[np.bool_]) -> Matching:
+        """Those of `chosen` (n,)."""
+        return Matching(self.label[chosen], self.dictionary[chosen], self.feature[chosen], self.order[chosen])
 
 
 def count_matching(session: Session, match: str) -> int:
@@ -45,16 +59,23 @@ def count_matching(session: Session, match: str) -> int:
     return int(session.scalar(_COUNT, {"match": match}) or 0)
 
 
-def best_matching(session: Session, match: str, most: int) -> list[Matching]:
-    """The labels that match best, by bm25, the oldest first among equals: about 1 us for each that matches."""
-    rows = session.execute(_BEST, {"match": match, "most": most})
-    return sorted((Matching(*row) for row in rows), key=lambda row: (row.order, row.label_id))
+def best_matching(session: Session, match: str, most: int) -> Matching:
+    """The labels that match best, by bm25: about 1 us for each that matches."""
+    return _sorted(session.execute(_BEST, {"match": match, "most": most}).all())
 
 
-def some_matching(session: Session, match: str, step: int) -> list[Matching]:
+def some_matching(session: Session, match: str, step: int) -> Matching:
     """One in `step` of the labels that match, spread evenly over all labels, the shortest first."""
-    rows = session.execute(_SPREAD, {"match": match, "step": step})
-    return sorted((Matching(*row) for row in rows), key=lambda row: (row.order, row.label_id))
+    return _sorted(session.execute(_SPREAD, {"match": match, "step": step}).all())
+
+
+def _sorted(rows: Sequence[Any]) -> Matching:
+    label, dictionary, feature, order = zip(*rows, strict=True) if rows else ((), (), (), ())
+    found = Matching(
+        np.array(label, np.int64), np.array(dictionary, np.int64), np.array(feature, np.int64), np.array(order, float)
+    )
+    best = np.lexsort((found.label, found.order))
+    return Matching(found.label[best], found.dictionary[best], found.feature[best], found.order[best])
 
 
 def matching_among(session: Session, match: str, labels: Sequence[int]) -> set[int]:
