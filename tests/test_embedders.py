@@ -70,5 +70,3 @@ def test_the_packaged_model_needs_no_network(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (done.stdout, done.stderr) == ("(1, 384)\n", "")
-
-

@@ -101,7 +101,7 @@ def keyword_arguments(source: Source) -> Iterator[Span]:
                     yield start, start + len(each.arg)
 
 
-def annotations(source: Source) -> Iterator[Span]:
+def annotated(source: Source) -> Iterator[Span]:
     for node in source.nodes:
         if isinstance(node, ast.FunctionDef) and node.returns is not None:
             yield source.of_node(node.returns)
@@ -155,7 +155,7 @@ TRUTHS: dict[str, Callable[[Source], Iterator[Span]]] = {
     "code.after_class": after("class"),
     "code.parameter": parameters,
     "code.keyword_argument": keyword_arguments,
-    "code.annotation": annotations,
+    "code.annotation": annotated,
     "code.base_class": base_classes,
     "code.attribute": attributes,
     "code.imported": imported,
