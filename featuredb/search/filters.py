@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from featuredb.errors import BadInput, nearest
 from featuredb.labels.table import FAILED, shown_ids
 from featuredb.search.scope import DENSE, ENOUGH_FIRINGS, chosen_dictionaries
-from featuredb.store.catalog import LabelRow, ScoreRow
+from featuredb.store.catalog import DictionaryRow, LabelRow, ScoreRow
 from featuredb.store.segments import SegmentReader, SegmentRef
 
 FLAGS = ("dead", "under-sampled", "dense")
@@ -98,10 +98,11 @@ class Candidates:
 class Scope:
     """The features that a filter lets pass, of all its dictionaries."""
 
-    def __init__(self, dictionaries: Sequence[Candidates], n_left_out: int) -> None:
+    def __init__(self, dictionaries: Sequence[Candidates], n_left_out: int, n_features: int) -> None:
         self.dictionaries = tuple(dictionaries)
         self.n_left_out = n_left_out
         """Features that pass all else and are left out for being dead or under-sampled."""
+        self._n_features = n_features
         self._by_id = {each.dictionary_id: each for each in dictionaries}
         self._by_name = {each.name: each for each in dictionaries}
         lengths = [len(each.allowed) for each in dictionaries]
@@ -111,8 +112,9 @@ class Scope:
             self._start[each.dictionary_id] = start
 
     @property
-    def n_allowed(self) -> int:
-        return int(np.count_nonzero(self._flat))
+    def share(self) -> float:
+        """How large a share of all the store's features pass."""
+        return int(np.count_nonzero(self._flat)) / max(self._n_features, 1)
 
     def same(self, other: Scope) -> bool:
         """Whether the two let the same features pass."""
@@ -174,7 +176,8 @@ def read_scope(session: Session, figures: Figures, wanted: FeatureFilter) -> Sco
                 n_left_out += int(np.count_nonzero(allowed & flagged[flag]))
                 allowed &= ~flagged[flag]
         dictionaries.append(Candidates(row.id, row.name, segment, density, flagged, allowed))
-    return Scope(dictionaries, n_left_out)
+    n_features = session.scalar(select(func.sum(DictionaryRow.n_features))) or 0
+    return Scope(dictionaries, n_left_out, n_features)
 
 
 def flag_masks(n_fires: NDArray[Any], density: NDArray[Any]) -> dict[str, Mask]:

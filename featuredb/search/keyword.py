@@ -199,7 +199,7 @@ def excluded_labels(session: Session, query: Query, labels: Sequence[int]) -> se
 
 def _ranked(session: Session, scope: Scope, match: str, total: int, most: int) -> Matching:
     """The best labels by bm25 that are in scope, of `most` features or of all that there are."""
-    depth = 2 * most
+    depth = _likely(scope, most)
     while True:
         rows = best_matching(session, match, depth)
         kept = rows.only(scope.allows(rows.dictionary, rows.feature))
@@ -210,13 +210,18 @@ def _ranked(session: Session, scope: Scope, match: str, total: int, most: int) -
 
 def _sampled(session: Session, scope: Scope, match: str, total: int, most: int) -> tuple[Matching, int]:
     """The shortest labels in scope among some that match, of `most` features or of all; and how many were looked at."""
-    step = -(-total // SOME)
+    step = max(1, total // max(SOME, _likely(scope, most)))
     while True:
         rows = some_matching(session, match, step)
         kept = rows.only(scope.allows(rows.dictionary, rows.feature))
         if step == 1 or _n_features(kept) >= most:
             return kept, len(rows)
         step = max(1, step // 8)
+
+
+def _likely(scope: Scope, most: int) -> int:
+    """Labels among which there are likely those of `most` features in scope."""
+    return max(2 * most, int(1.5 * most / max(scope.share, 1e-6)))
 
 
 def _n_features(rows: Matching) -> int:
