@@ -23,7 +23,7 @@ from featuredb.search.filters import FeatureFilter, Figures, Scope, read_scope
 from featuredb.search.meaning import MeaningHit, MeaningSearch, embedded
 from featuredb.store import Store
 from featuredb.store.catalog import LabelEmbeddingRow, LabelRow
-from featuredb.store.meanings import catalog_state
+from featuredb.store.meanings import catalog_state, keep_vectors
 from featuredb.store.remove import remove_dictionary
 from featuredb.store.segments import SegmentReader
 from tests.small_store import N_FEATURES, build
@@ -299,6 +299,19 @@ class TestCopy:
             add_label(session, "alpha/1", "something new")
         Asker(store)("comma")
         assert [path.name for path in self.copies(store)] == [".abc.new", "21-21"]
+
+
+def test_vectors_of_labels_that_are_gone_or_done_already_are_let_go(store: Store) -> None:
+    with store.session() as session:
+        one, two = (add_label(session, "alpha/1", said).id for said in ("one", "two"))
+    vector = np.ones(WIDTH, np.float32)
+    with store.session() as session:
+        keep_vectors(session, "toy.v1:words", {one: vector})
+    with store.session() as session:
+        keep_vectors(session, "toy.v1:words", {one: 2 * vector, two: vector, 999: vector})
+    with store.reading() as session:
+        kept = session.execute(select(LabelEmbeddingRow.label_id, LabelEmbeddingRow.vector)).all()
+    assert [tuple(row) for row in kept] == [(number, vector.astype("<f2").tobytes()) for number in (one, two)]
 
 
 def test_a_catalogs_files_tell_every_change(store: Store) -> None:

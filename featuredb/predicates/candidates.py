@@ -29,8 +29,8 @@ N_PARTNERS = 40
 PROMISING = 0.5
 """Sets are tried with a predicate where they reach this share of the best kappa so far."""
 
-SMALL, MIDDLE = 2, 5
-"""Units up to which a set is as simple as one predicate, and up to which it is simpler than two."""
+SIZE_LEVELS = ((1, 0.0), (2, 0.5), (5, 1.0), (1 << 30, 3.0))
+"""Up to how many units a set is how far from simple: one token is as simple as a predicate, five simpler than two."""
 
 Join = Literal["alone", "both", "either", "but"]
 
@@ -45,13 +45,13 @@ class Candidate:
     """On the part of the documents it was found on."""
 
     @cached_property
-    def level(self) -> int:
+    def level(self) -> float:
         """How far from simple it is."""
         first = self.parts[0]
-        level = {"alone": 0, "both": 2, "either": 3, "but": 3}[self.join]
+        level = {"alone": 0.0, "both": 2.0, "either": 3.0, "but": 3.0}[self.join]
         if isinstance(first, UnitSet):
             size = len(first.units)
-            level += (0 if size <= SMALL else 1 if size <= MIDDLE else 3) + (first.family.name == "pair")
+            level += next(found for most, found in SIZE_LEVELS if size <= most) + (first.family.name == "pair")
         return level
 
     @property
@@ -132,9 +132,9 @@ class Search:
 
 
 def _sets(by_size: dict[int, UnitSet]) -> Iterator[UnitSet]:
-    """The best small, middling and large set."""
+    """The best set of each level."""
     low = 0
-    for high in (SMALL, MIDDLE, max(by_size, default=0)):
+    for high, _ in SIZE_LEVELS:
         fitting = [found for size, found in by_size.items() if low < size <= high]
         if fitting:
             yield max(fitting, key=lambda each: each.kappa)

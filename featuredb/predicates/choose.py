@@ -129,7 +129,7 @@ class Chooser:
             ]
             judging = np.ones(len(self._proposes), np.bool_)
         judge = _Judge(self, sample, rows, judging)
-        best = max((each for each in found if each.level == 0), key=lambda each: each.kappa)
+        best = max((each for each in found if not each.level), key=lambda each: each.kappa)
         for level in sorted({each.level for each in found}):
             same = sorted((each for each in found if each.level == level), key=lambda each: -each.kappa)
             for other in same[:N_JUDGED]:

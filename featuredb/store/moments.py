@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ _RIDGE = 1e-6
 """Of each coordinate's variance, added so that a covariance of few or dependent tokens has a root."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Moments:
     """Of a hook's vectors, over every counted token of a run."""
 
@@ -59,15 +59,20 @@ class Moments:
 
     def reach(self, responses: Matrix) -> Float64:
         """(n,) the largest correlation that any read-out has with the features of those response directions (n, d)."""
-        seen = np.linalg.solve(self.root, responses.astype(np.float64).T)
-        reach: Float64 = np.maximum(np.sqrt((seen**2).sum(axis=0)), np.finfo(np.float64).tiny)
+        seen = responses.astype(np.float64) @ self._inverse.T
+        reach: Float64 = np.maximum(np.sqrt((seen**2).sum(axis=1)), np.finfo(np.float64).tiny)
         return reach
 
     def of_responses(self) -> Matrix:
         """(d, d) what takes response directions, as rows, into that frame: there none is longer than 1, and a coded
         index errs by the same small share of a correlation for all. In the stream's own frame a few coordinates of
         large variance are most of every response, and codes of one bit keep nothing of the others."""
-        return np.ascontiguousarray(np.linalg.inv(self.root).T, np.float32)
+        return np.ascontiguousarray(self._inverse.T, np.float32)
+
+    @cached_property
+    def _inverse(self) -> Float64:
+        """(d, d) of the root."""
+        return np.asarray(np.linalg.inv(self.root), np.float64)
 
 
 def read_moments(path: Path) -> Moments:

@@ -250,7 +250,8 @@ def _through_index(
 ) -> Indices | None:
     """The rows among which the answer is; None where looking at all rows is quicker than finding out."""
     most = len(rows) // HOPELESS
-    depths = (max(candidates, FIRST_DEPTH),) if candidates else (min(FIRST_DEPTH, most), most)
+    # Where rows differ in length, those that lie nearest the query are not those that score highest.
+    depths = (max((1 if unit else 4) * candidates, FIRST_DEPTH),) if candidates else (min(FIRST_DEPTH, most), most)
     for depth in dict.fromkeys(depths):
         proposal = index.propose(seen, max(depth, k))
         near, estimate, bound = proposal.index, proposal.estimate, proposal.bound
