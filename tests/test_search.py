@@ -73,6 +73,18 @@ def test_one_answer_says_how_each_feature_was_found(labelled: Store) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
+def test_a_feature_whose_examples_hardly_match_is_found_where_no_label_is(tmp_path: Path) -> None:
+    contexts = [*CONTEXTS, *(Context((" x",), ((0, 1),)),) * 30]
+    examples = {"alpha": [Example(1, 0, 0, 1), *(Example(1, 0, number, 0) for number in range(3, 33))]}
+    with build_text(tmp_path / "hardly.fdb", contexts, examples) as store:
+        asker = Asker(store)
+        assert [feature for feature, *_ in asker("comma")] == ["alpha/1"]
+        with store.session() as session:
+            add_label(session, "alpha/2", "comma")
+        assert [feature for feature, *_ in asker("comma")] == ["alpha/2"]
+        assert [feature for feature, *_ in asker("comma", ways=("example",))] == ["alpha/1"]
+
+
 def test_ways_can_be_chosen(labelled: Store) -> None:
     asker = Asker(labelled)
     assert asker("comma", ways=("label",)) == [

@@ -35,6 +35,9 @@ WAYS = ("label", "meaning", "example")
 DEPTH = 100
 """Features that each way puts forward at least, so that one found in two ways is known to be."""
 
+MENTIONED = 0.05
+"""A feature of whose examples a smaller share matches is about something else, and listed only where no label is."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
@@ -103,7 +106,8 @@ class Searcher:
             hits["meaning"] = self._by_meaning(scope, parsed, query, progress, say)
         if _asks(query, "example"):
             text = regex_query(query.text) if parsed is None else words_query(parsed)
-            hits["example"] = self._examples.find(scope, text, query.depth) if text.patterns else []
+            found = self._examples.find(scope, text, query.depth) if text.patterns else []
+            hits["example"] = _worth(found) if any(hits.values()) else found
         fused = fuse({way: {hit.key: hit.rank for hit in hits[way]} for way in WAYS if way in hits})[: query.limit]
         _remark(scope, fused, labelled, query, say)
         with self._store.reading() as session:
@@ -147,6 +151,11 @@ class Searcher:
             )
             for order, name, index in rows
         ]
+
+
+def _worth(hits: Sequence[ExampleHit]) -> Sequence[ExampleHit]:
+    """Those that stand beside features found by their labels: every way's first counts alike where ranks are summed."""
+    return [hit for hit in hits if hit.n_matching >= MENTIONED * hit.n_examples]
 
 
 def _asks(query: SearchQuery, way: str) -> bool:
