@@ -198,10 +198,11 @@ class FeatureDB(LabelMethods):
         wanted, or where one belongs that does not say. all_features: rank dead and under-sampled ones too. say: told,
         in sentences, what a reader should know. progress: told of texts that are run and of an index that is made.
         """
-        from featuredb.search.correlate import CorrelateQuery, correlate
+        from featuredb.search.correlate import CorrelateQuery, Later, correlate
 
         query = CorrelateQuery(what, by, dictionaries, layers, hook, limit, all_features)
-        return Rows(correlate(self.store, self._reader, self._activator, query, say, progress), CorrelatedFeature)
+        activator = Later(lambda: self._activator)
+        return Rows(correlate(self.store, self._reader, activator, query, say, progress), CorrelatedFeature)
 
     def similar(
         self,

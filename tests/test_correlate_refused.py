@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,17 @@ def test_what_is_sorted_by_is_shown(db: FeatureDB, words: list[str], heading: st
     assert said in result.stderr
     assert "left out; --all ranks them too" in result.stderr
     assert run(db, "correlate", "capitals", "--dictionary", "top", "--quiet", *words).stderr == ""
+
+
+def test_a_vector_is_compared_without_torch(db: FeatureDB, tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.ones(32, np.float32))
+    program = (
+        "import sys; from featuredb.cli.main import main;"
+        f"main(['correlate', {str(tmp_path / 'v.npy')!r}, '--db', {str(db.path)!r}, '--json'], standalone_mode=False);"
+        "print([name for name in ('torch', 'transformers', 'faiss', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_errors_leave_by_the_one_door(db: FeatureDB, tmp_path: Path) -> None:

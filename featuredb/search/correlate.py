@@ -5,10 +5,10 @@ One measure chooses and sorts the features; the other figures are worked out exa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,7 @@ from featuredb.store.store import Store
 
 if TYPE_CHECKING:
     from featuredb.search.activate import Activator
+    from featuredb.search.running import Loaded
 
 Measure = Literal["correlation", "cosine", "encoder", "auroc"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -72,6 +73,22 @@ class CorrelateQuery:
             raise BadInput("no dictionary is named", hint="name one, or leave the choice out for all")
 
 
+class Opens(Protocol):
+    """What gives a dictionary ready to be run, as an Activator does."""
+
+    def open(self, name: str) -> Loaded: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An activator that is made when a text has to be run, and torch imported then: a vector needs neither."""
+
+    make: Callable[[], Activator]
+
+    def open(self, name: str) -> Loaded:
+        return self.make().open(name)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ranked:
     """The features of one dictionary that may be in the answer, the best first."""
@@ -91,7 +108,7 @@ class _Asking:
     """One question while it is answered."""
 
     store: Store
-    activator: Activator
+    activator: Opens
     query: CorrelateQuery
     vectors: Vectors
     say: Say
@@ -115,7 +132,7 @@ class _Asking:
 def correlate(
     store: Store,
     reader: SegmentReader,
-    activator: Activator,
+    activator: Opens,
     query: CorrelateQuery,
     say: Say = unheard,
     report: ProgressReport = silent,
