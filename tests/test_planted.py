@@ -206,6 +206,19 @@ def test_the_truth_is_what_counting_token_by_token_gives() -> None:
             assert truth.precision[c, f] == pytest.approx(marks[activation[:, f] > 0, c].mean())
 
 
+def test_the_most_precise_order_that_none_beats_wins() -> None:
+    from benchmarks.planted import _winner
+    from benchmarks.planted.ranks import ORDERS, Order, Placed
+
+    def placed(order: Order, ranks: tuple[int, int], precision: float) -> list[Placed]:
+        return [Placed(order, 0, seed, rank, precision) for seed, rank in enumerate(ranks)]
+
+    often, seldom, level = ORDERS[:3]
+    asked = {often: placed(often, (1, 5), 0.2), seldom: placed(seldom, (6, 9), 0.9), level: placed(level, (6, 1), 0.3)}
+    assert _winner(asked, level).measured == f"{level.title}; {level.title} wins"
+    assert [_winner(asked, default).met for default in (often, seldom, level)] == [False, False, True]
+
+
 def test_cosines_are_ranked_as_correlate_ranks_them(tmp_path: Path) -> None:
     from benchmarks.planted.ranks import add, rankings
     from featuredb.database import open as open_store
