@@ -1,6 +1,8 @@
 """Forty concepts that label_truth plants: what a character of a document is, told by patterns over the whole document.
 
 Rule: patterns of their own; nothing of featuredb.predicates is used, so that a label cannot be right by construction.
+Each concept is in twenty documents or more of either half of the demo's text: what only a few documents have, no
+labeler can learn from one half and tell in the other.
 """
 
 from __future__ import annotations

@@ -45,6 +45,11 @@ class Corpus:
         mine = [half_of(names[document]) == half for document in self.passages.document.tolist()]
         return np.flatnonzero(mine)
 
+    def in_half(self, half: Half) -> NDArray[np.bool_]:
+        """(N,) whether each token is of that half."""
+        found: NDArray[np.bool_] = np.isin(self.passages.piece, self.half(half))
+        return found
+
 
 def read_corpus(concepts: Sequence[Concept], n_tokens: int) -> Corpus:
     """The first text of `python-docs`, tokenized and packed as the demo does, with its concepts."""
@@ -156,7 +161,8 @@ class PlantedEvidence:
     @cached_property
     def truth(self) -> NDArray[np.bool_]:
         """(n, n_concepts) of this half's tokens."""
-        return self._corpus.truth[self._from]
+        found: NDArray[np.bool_] = self._corpus.truth[self._from]
+        return found
 
     def panel(self, first: int, last: int) -> PanelFirings:
         on_panel = np.flatnonzero(self.passages.on_panel)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from featuredb.labels.requests import LabelRequest, Proposal
 
+LEAST_F1 = 0.2
+"""Of all firings and all tokens that the expression holds of; below it, it is no label of the feature."""
+
 
 class Predicates:
-    """One predicate, two of them, or a set of tokens, chosen by F1 at the natural base rate."""
+    """One predicate, two of them, or a set of tokens, chosen by F1 at the natural base rate, corrected for chance."""
 
     name = "predicates.v1"
     options: tuple[str, ...] = ()
@@ -28,7 +31,7 @@ class Predicates:
                 yield Proposal(sample.feature, None, failed="no text of the labeling half where it fires")
                 continue
             provenance = choice.provenance(sample, request.evidence.passages) | {"seed": request.seed}
-            if not choice.clear:
+            if not choice.clear or choice.f1 < LEAST_F1:
                 reason = f"no predicate tells it: F1 is {choice.f1:.2f} at best"
                 yield Proposal(sample.feature, None, provenance=provenance, failed=reason)
                 continue

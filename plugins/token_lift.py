@@ -1,4 +1,4 @@
-"""Labels features with the tokens, words or beginnings that stand out where each fires."""
+"""Labels features with the tokens, words, pairs of tokens, or tokens before, that stand out where each fires."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ N_SHOWN = 5
 """Tokens or words in a label."""
 
 LEAST_GAIN = 0.02
-"""F1 by which words, pairs of tokens, or tokens before have to beat tokens to be told instead."""
+"""Kappa by which words, pairs of tokens, or tokens before have to beat tokens to be told instead."""
 
 
 class TokenLift:

@@ -46,8 +46,8 @@ from featuredb.store.passages import Passages
 LEAST_GAIN = 0.02
 """Kappa that an expression has to add for each level that it is less simple: what a reader has to read more."""
 
-LEAST_F1, LEAST_KAPPA = 0.2, 0.15
-"""Below either an expression tells too little of a feature to be its label."""
+LEAST_KAPPA = 0.2
+"""Below it an expression tells too little of what a feature does at its strongest to be its label."""
 
 ENOUGH_FIRINGS = 10
 """Firings that each part must know; where one knows fewer, nothing is held back, and the simplest are the choice."""
@@ -78,7 +78,7 @@ class Choice:
     @property
     def clear(self) -> bool:
         """Whether it tells enough of the feature to be its label."""
-        return self.f1 >= LEAST_F1 and self.kappa >= LEAST_KAPPA
+        return self.kappa >= LEAST_KAPPA
 
     def provenance(self, sample: Sample, passages: Passages) -> dict[str, Any]:
         """What the choice is from and how good it is, as JSON can say it."""

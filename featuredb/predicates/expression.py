@@ -137,7 +137,7 @@ def _noun(expression: Expression) -> str:
         head, *rest = _led(operand)
         return ", ".join([_noun(head), *(_when(part) for part in rest)])
     if operator in ("token", "word"):
-        return f"the {kind_of(operator, operand)} {quoted(operand)}"
+        return f"the {counted(operator, operand)} {quoted(operand)}"
     if operator == "sequence":
         return sequences(operand)
     if operator in ("begins", "ends"):
@@ -168,12 +168,9 @@ def _when(expression: Expression) -> str:
     return f"on {_noun(expression)}"
 
 
-def kind_of(operator: str, texts: Sequence[str]) -> str:
-    """What to call some texts before they are listed: "word", "word pieces", "tokens"."""
-    kind = "word" if operator == "word" else "token"
-    if kind == "token" and all(text.strip(" ").isalpha() for text in texts):
-        kind = "word" if all(text.startswith(" ") and len(text) > 2 for text in texts) else "word piece"
-    return kind if len(set(map(quote, texts))) == 1 else f"{kind}s"
+def counted(noun: str, texts: Sequence[str]) -> str:
+    """A noun before some texts that are then listed: "word", "tokens"."""
+    return noun if len(set(map(quote, texts))) == 1 else f"{noun}s"
 
 
 def sequences(found: Sequence[Sequence[str]], n: int = N_SHOWN) -> str:

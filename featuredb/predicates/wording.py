@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from featuredb.labels.fit import Floats, Mask, Panel, Sample
 from featuredb.predicates.bank import BANK
 from featuredb.predicates.choose import Choice
-from featuredb.predicates.expression import Expression, describe, kind_of, parts, quote, quoted, sequences
+from featuredb.predicates.expression import Expression, counted, describe, parts, quote, quoted, sequences
 from featuredb.predicates.lift import Families, Lift
 from featuredb.predicates.tagged import Tagged
 
@@ -38,7 +38,9 @@ FOLLOWS, FOLLOWS_MORE = 0.01, 3.0
 
 _NAMES = tuple(BANK)
 _WIDE = np.array([predicate.wide for predicate in BANK.values()])
-_SAYS_LITTLE = np.array([name.startswith("piece.") for name in _NAMES])
+_OF_PIECES = np.array([name.startswith("piece.") for name in _NAMES])
+_SAYS_LITTLE = np.array([name in ("space.led", "space.none") for name in _NAMES]) | (_OF_PIECES & ~_WIDE)
+_WHOLE, _LETTERS = _NAMES.index("piece.whole"), _NAMES.index("piece.letters")
 _OF_WORDS = [_NAMES.index(name) for name in ("piece.first", "piece.inner", "piece.last")]
 
 
@@ -86,7 +88,9 @@ class Wording:
         share: (P,) of the firings that each predicate holds of. wide: one that tells where, or one that tells what.
         """
         lift = share / np.maximum(self._base, 1e-4)
-        fitting = (share >= SHARED) & (lift >= LIFTED) & (wide == _WIDE) & (wide | ~_SAYS_LITTLE)
+        fitting = (share >= SHARED) & (lift >= LIFTED) & (wide == _WIDE) & ~_SAYS_LITTLE
+        if share[_WHOLE] >= SHARED:
+            fitting &= ~_OF_PIECES  # they are called words already
         telling = np.where(fitting, share * np.log(np.maximum(lift, 1)), -1)
         best = int(telling.argmax())
         return _NAMES[best] if fitting[best] else None
@@ -103,7 +107,10 @@ class Wording:
             return f"{BANK[what].noun}{where}: {quoted(texts, N_SET)}"
         if operator == "sequence":
             return sequences(operand, N_SET) + where
-        return f"the {kind_of(operator, operand)} {quoted(operand, N_SET)}{where}"
+        noun = "word" if operator == "word" or share[_WHOLE] >= SHARED else "token"
+        if noun == "token" and share[_LETTERS] >= SHARED:
+            noun = "word piece"
+        return f"the {counted(noun, operand)} {quoted(operand, N_SET)}{where}"
 
     def _pushes(self, sample: Sample, promoted: Sequence[tuple[str, float]]) -> str:
         """Names the promoted tokens that stand out, if any do."""
