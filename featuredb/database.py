@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from featuredb.audit_methods import AuditMethods
 from featuredb.label_methods import LabelMethods
 from featuredb.progress import ProgressReport, silent
 from featuredb.records import (
@@ -17,6 +18,7 @@ from featuredb.records import (
     FeatureCard,
     FiredFeature,
     FoundFeature,
+    OfFeature,
     RunRow,
     SimilarFeature,
     TextTokens,
@@ -41,10 +43,11 @@ if TYPE_CHECKING:
     from featuredb.store.store import Store
 
 DEFAULT_PATH = "features.fdb"
+Answer = TypeVar("Answer", bound=OfFeature)
 Kind = Literal["models", "dictionaries", "corpora", "runs"]
 
 
-class FeatureDB(LabelMethods):
+class FeatureDB(LabelMethods, AuditMethods):
     """A store and what can be asked of it. Errors are those of `featuredb.errors`."""
 
     def __init__(self, store: Store) -> None:
@@ -115,7 +118,7 @@ class FeatureDB(LabelMethods):
         from featuredb.search.activate import asked
 
         what = asked(texts, dictionaries, None if all_features else limit, by, contrast, layers, features)
-        return Rows(self._activator.activate(what, say), FiredFeature)
+        return self._flagged(self._activator.activate(what, say), FiredFeature)
 
     def activate_tokens(
         self,
@@ -130,10 +133,11 @@ class FeatureDB(LabelMethods):
         say: Callable[[str], None] = lambda text: None,
     ) -> Rows[TextTokens]:
         """Each text token by token, with the features that say most at each; arguments are those of `activate`."""
+        from featuredb.audit.answers import flag_tokens
         from featuredb.search.activate import asked
 
         what = asked(texts, dictionaries, limit, by, None, layers, features)
-        return Rows(self._activator.tokens(what, per_token, say), TextTokens)
+        return Rows(flag_tokens(self.store, self._activator.tokens(what, per_token, say)), TextTokens)
 
     def search(
         self,
@@ -176,7 +180,7 @@ class FeatureDB(LabelMethods):
             all_features,
         )
         asked = SearchQuery(query, where, None if ways is None else tuple(ways), regex, embedder, limit)
-        return Rows(self._searcher.search(asked, progress, say), FoundFeature)
+        return self._flagged(self._searcher.search(asked, progress, say), FoundFeature)
 
     def correlate(
         self,
@@ -202,7 +206,7 @@ class FeatureDB(LabelMethods):
 
         query = CorrelateQuery(what, by, dictionaries, layers, hook, limit, all_features)
         activator = Later(lambda: self._activator)
-        return Rows(correlate(self.store, self._reader, activator, query, say, progress), CorrelatedFeature)
+        return self._flagged(correlate(self.store, self._reader, activator, query, say, progress), CorrelatedFeature)
 
     def similar(
         self,
@@ -225,7 +229,7 @@ class FeatureDB(LabelMethods):
         from featuredb.search.similar import SimilarQuery, similar
 
         query = SimilarQuery(feature, by, dictionaries, everywhere, limit, all_features)
-        return Rows(similar(self.store, self._reader, query, say, progress), SimilarFeature)
+        return self._flagged(similar(self.store, self._reader, query, say, progress), SimilarFeature)
 
     def map(
         self,
@@ -248,10 +252,10 @@ class FeatureDB(LabelMethods):
 
         request = MapRequest(dictionary, seed, neighbors, all_features, force)
         path = None if plot is None else check_plot(plot)
-        points = read_map(self.store, self._reader, request, progress)
+        points = self._flagged(read_map(self.store, self._reader, request, progress), MapPoint)
         if path is not None:
             plot_map(points, path)
-        return Rows(points, MapPoint)
+        return points
 
     def trajectory(
         self,
@@ -342,6 +346,12 @@ class FeatureDB(LabelMethods):
 
     def __repr__(self) -> str:
         return f"FeatureDB({str(self.path)!r})"
+
+    def _flagged(self, answers: Iterable[Answer], of: type[Answer]) -> Rows[Answer]:
+        """The answers with what audits found of their features."""
+        from featuredb.audit.answers import with_findings
+
+        return Rows(with_findings(self.store, answers), of)
 
     @cached_property
     def _reader(self) -> SegmentReader:

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from featuredb.audit.requests import AuditRequest, Judged
     from featuredb.dictionary import Dictionary
     from featuredb.labels.publication import ExportRequest, Publication
     from featuredb.labels.requests import LabelRequest, Proposal, Scored, ScoreRequest
     from featuredb.training import TrainingPlan, TrainingProgress
 
-KINDS = ("ingest", "trainers", "corpora", "embedders", "labelers", "scorers", "readers", "exporters")
+KINDS = ("ingest", "trainers", "corpora", "embedders", "labelers", "scorers", "checks", "readers", "exporters")
 MEMBERS = {
     "ingest": ("recognises", "load"),
     "trainers": ("train",),
@@ -35,6 +36,7 @@ MEMBERS = {
     "embedders": ("load",),
     "labelers": ("options", "label"),
     "scorers": ("options", "score"),
+    "checks": ("findings", "options", "audit"),
     "readers": ("recognises", "read"),
     "exporters": ("write",),
 }
@@ -144,6 +146,22 @@ class Scorer(Protocol):
         ...
 
 
+class Check(Protocol):
+    """Says which features, or labels of features, are not to be trusted. Group `featuredb.checks`."""
+
+    name: str
+    findings: tuple[str, ...]
+    """Names of what it may find, such as ("mislabelled", "too-broad"); they are the flags in answers."""
+    options: tuple[str, ...]
+
+    def audit(self, request: AuditRequest) -> Iterator[Judged]:
+        """What it makes of each feature it can judge, flagged or not; those it cannot judge are left out.
+
+        A label may be judged by `request.audit` alone, the half of the documents that no labeler has seen.
+        """
+        ...
+
+
 class LabelReader(Protocol):
     """Reads what others published about features: labels, and examples with them. Group `featuredb.readers`."""
 
@@ -214,6 +232,9 @@ class Registry:
 
     def scorer(self, name: str) -> Scorer:
         return cast(Scorer, self._get("scorers", name))
+
+    def check(self, name: str) -> Check:
+        return cast(Check, self._get("checks", name))
 
     def label_reader(self, name: str) -> LabelReader:
         return cast(LabelReader, self._get("readers", name))

@@ -55,9 +55,48 @@ class FindingRow(OfFeature):
     """What one check says of one feature."""
 
     check: str
+    """The finding's name, such as "mislabelled"."""
     score: float
+    """How far the feature is from sound, 0 to 1; to be compared within one check."""
     evidence: dict[str, Any] | None = None
+    """Figures; `examples`, ids of contexts; `others`, features it has to do with."""
     suggestion: str | None = None
+    p: float | None = None
+    """Chance of such a score where nothing is wrong; None where a definition was applied."""
+    q: float | None = None
+    """False discovery rate at which it is still flagged."""
+    flagged: bool = True
+    judged: str | None = None
+    """Text of the label it speaks of; None where it speaks of none."""
+    plugin: str | None = None
+    """The check, with its version."""
+    verdict: str | None = None
+    """What a person said of it last: "confirmed" or "dismissed"."""
+    note: str | None = None
+    """Why they said it."""
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingCard(FindingRow):
+    """A finding with what it means and the text it is from."""
+
+    meaning: str
+    """What the check looks for, in words."""
+    examples: tuple[ExampleRow, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRow(Record):
+    """What one check did in an audit."""
+
+    dictionary: str
+    check: str
+    judged: int
+    """Features it could judge."""
+    flagged: int
+    reason: str | None = None
+    """Why it judged nothing, where it could not."""
 
 
 @dataclass(frozen=True, kw_only=True)

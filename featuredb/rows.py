@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
@@ -24,7 +24,7 @@ class Record:
     def row(self) -> dict[str, Any]:
         """The answer as strings, numbers, None, lists and dictionaries; times are ISO 8601."""
         names = (*self.derived, *(field.name for field in dataclasses.fields(self)))
-        return {name: _plain(getattr(self, name)) for name in names}
+        return {name: plain(getattr(self, name)) for name in names}
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
@@ -96,14 +96,16 @@ class Rows(Sequence[R], Generic[R]):
         return rows_html(self.columns, self.rows())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON can say it: strings, numbers, None, lists and dictionaries."""
     if isinstance(value, Record):
         return value.row()
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, tuple | list | Rows):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    # numpy's scalars; JSON and equality want Python's own.
-    return value.item() if hasattr(value, "item") and not isinstance(value, str | int | float) else value
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # numpy's arrays and scalars; JSON and equality want Python's own
+        return value.tolist()
+    return value

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest  # type: ignore[import-untyped]
+from scipy.stats import binom, binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from featuredb.llm.budget import BudgetReached, Prices, Purse

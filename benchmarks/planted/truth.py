@@ -71,7 +71,7 @@ def tally(documents: Iterable[Marked], loaded: Loaded, largest: NDArray[np.float
 
     largest: (F,) each feature's largest activation, as the store knows it.
     """
-    from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+    from scipy.sparse import csr_matrix
 
     n_columns = len(largest) * N_SHARES
     firings, hits, tokens, n = np.zeros(n_columns), np.zeros((n_concepts, n_columns)), np.zeros(n_concepts), 0

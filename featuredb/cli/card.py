@@ -51,7 +51,7 @@ def card_lines(card: FeatureCard, screen: Console) -> Iterator[Text]:
             yield Text()
             yield Text(f"  {title}", style="bold")
             for example in examples:
-                yield _example(example, card.max_activation or example.activation, width, plain=plain)
+                yield example_line(example, card.max_activation or example.activation, width, plain=plain)
 
 
 def fired_lines(fired: Sequence[FiredFeature], screen: Console) -> Iterator[Text]:
@@ -176,7 +176,8 @@ def _label(label: LabelRow) -> str:
     return f"{label.text}  ({by}, {label.status})"
 
 
-def _example(example: ExampleRow, largest: float, width: int, *, plain: bool) -> Text:
+def example_line(example: ExampleRow, largest: float, width: int, *, plain: bool) -> Text:
+    """One context: the activation, and the tokens around the peak. largest: what is shaded most."""
     line = Text(f"{figure(example.activation):>9}  ", style="dim")
     rest = _concordance(example.tokens, example.activations, example.peak, largest, width - 11, plain=plain)
     return line.append_text(rest)

@@ -34,6 +34,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "sql": "featuredb.cli.query:sql",
         "ls": "featuredb.cli.ls:ls",
     },
+    "Trust it": {
+        "audit": "featuredb.cli.audit:audit",
+    },
     "Keep it": {
         "check": "featuredb.cli.check:check",
         "migrate": "featuredb.cli.migrate:migrate",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from featuredb.label_records import LabelRow
-    from featuredb.records import ConceptRow, FeatureCard, FiredFeature, TextTokens, Tour
+    from featuredb.records import ConceptRow, FeatureCard, FindingCard, FiredFeature, TextTokens, Tour
     from featuredb.rows import Record
 
 
@@ -130,6 +130,21 @@ def show_concepts(settings: Settings, concepts: Sequence[ConceptRow]) -> None:
         if index:
             screen.print()
         for line in concept_lines(concept, screen):
+            screen.print(line, no_wrap=True, overflow="ellipsis")
+
+
+def show_findings(settings: Settings, found: Sequence[tuple[str, Sequence[FindingCard]]]) -> None:
+    """Features, each with its findings in words."""
+    if settings.json:
+        show_json([one.row() for _, findings in found for one in findings])
+        return
+    from featuredb.cli.finding_card import finding_lines
+
+    screen = console()
+    for number, (feature, findings) in enumerate(found):
+        if number:
+            screen.print()
+        for line in finding_lines(feature, findings, screen):
             screen.print(line, no_wrap=True, overflow="ellipsis")
 
 

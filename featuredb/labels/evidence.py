@@ -1,7 +1,7 @@
 """The data door: what a labeler may read and what a scorer may use are two halves of the documents that never meet.
 
 A labeler is given `Evidence` of the labeling half and a scorer that of the scoring half; neither object can be asked
-for the other's text, examples or firings.
+for the other's text, examples or firings. Only what concerns no label at all reads both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from featuredb.store.store import Store
 class Evidence:
     """What one dictionary's features do on one half of the documents of a run."""
 
-    def __init__(self, store: Store, reader: SegmentReader, segment: SegmentRef, half: Half) -> None:
+    def __init__(self, store: Store, reader: SegmentReader, segment: SegmentRef, half: Half | None) -> None:
+        """half: None for all documents, which only checks that concern no label may read."""
         self.dictionary = segment.dictionary
         self.half = half
         figures = reader.figures(segment)
@@ -28,7 +29,7 @@ class Evidence:
         """(n_features,) their share of all counted tokens of the run; NaN where that is not known."""
         self.largest: NDArray[np.float32] = np.ma.filled(figures["max"], 0)
         """(n_features,) largest activation in the run; 0 where that is not known."""
-        self._passages = PassageReader(store, segment, lambda document: half_of(document) == half)
+        self._passages = PassageReader(store, segment, lambda document: half in (None, half_of(document)))
 
     @property
     def n_features(self) -> int:

@@ -79,6 +79,15 @@ def shown_label(labels: Iterable[LabelRow]) -> LabelRow | None:
 
 def shown_labels(session: Session, dictionary_id: int, indices: Collection[int]) -> dict[int, str]:
     """The text to show for each of some features of a dictionary that has one, by feature index."""
+    return {index: label.text for index, label in _shown(session, dictionary_id, indices).items()}
+
+
+def shown_label_ids(session: Session, dictionary_id: int, indices: Collection[int]) -> dict[int, int]:
+    """The same, the number of each label."""
+    return {index: label.id for index, label in _shown(session, dictionary_id, indices).items()}
+
+
+def _shown(session: Session, dictionary_id: int, indices: Collection[int]) -> dict[int, Any]:
     shown: dict[int, Any] = {}
     wanted = sorted(set(indices))
     # Columns, not whole labels: every answer asks this of each of its features.
@@ -97,7 +106,7 @@ def shown_labels(session: Session, dictionary_id: int, indices: Collection[int])
         for label in _usable(session.execute(found)):
             other = shown.get(label.feature_index)
             shown[label.feature_index] = label if other is None else min(label, other, key=_rank)
-    return {index: label.text for index, label in shown.items()}
+    return shown
 
 
 def shown_ids(dictionary_id: int) -> Select[tuple[int, int]]:

@@ -7,9 +7,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from featuredb.audit.answers import findings_of
+from featuredb.audit.findings import flags_of
 from featuredb.label_records import LabelRow
 from featuredb.labels.table import labels_of, scores_of, shown_label, shown_labels
 from featuredb.records import ExampleRow, FeatureCard, HistogramBin, SimilarFeature, TokenWeight
+from featuredb.search.scope import figure_flags
 from featuredb.store.catalog import LabelRow as CatalogLabel
 from featuredb.store.layout import LOWEST_EXPONENT, RADIUS
 from featuredb.store.published import PUBLISHED
@@ -30,6 +33,8 @@ def read_card(store: Store, reader: SegmentReader, ref: FeatureRef, n_examples: 
         scores = scores_of(session, labels)
         shown = shown_label(labels)
         similar = () if dictionary.kind == PUBLISHED else _similar(session, store, ref, dictionary.id)
+        findings = findings_of(session, dictionary, index)
+        flags = flags_of(session, dictionary.id, [index]).get(index, ())
         hook, model = dictionary.hook, dictionary.model.name
     row = reader.feature(segment, index)
     texts = reader.tokens(segment) if n_examples or row["promoted"] or row["suppressed"] else []
@@ -45,13 +50,19 @@ def read_card(store: Store, reader: SegmentReader, ref: FeatureRef, n_examples: 
         promoted=_weights(texts, row["promoted"], row["promoted_values"]),
         suppressed=_weights(texts, row["suppressed"], row["suppressed_values"]),
         labels=tuple(label_row(ref, label, scores.get(label.id, ())) for label in labels),
-        findings=(),
+        flags=tuple(dict.fromkeys([*_figure_flags(row), *flags])),
+        findings=findings,
         similar=similar,
         examples=_examples(reader, segment, index, n_examples),
         n_tokens=segment.n_tokens or None,
         hook=hook,
         model=model,
     )
+
+
+def _figure_flags(row: Mapping[str, Any]) -> tuple[str, ...]:
+    known = row["n_fires"] is not None and row["density"] is not None
+    return figure_flags(row["n_fires"], row["density"]) if known else ()
 
 
 def _histogram(counts: Sequence[int]) -> tuple[HistogramBin, ...]:
@@ -70,9 +81,13 @@ def _weights(texts: Sequence[str], tokens: Sequence[int], values: Sequence[float
 
 
 def _examples(reader: SegmentReader, segment: SegmentRef, index: int, most: int) -> tuple[ExampleRow, ...]:
-    if most == 0:
-        return ()
-    rows = reader.examples(segment, index, most)
+    return example_rows(reader, segment, reader.examples(segment, index, most)) if most else ()
+
+
+def example_rows(
+    reader: SegmentReader, segment: SegmentRef, rows: Sequence[Mapping[str, Any]]
+) -> tuple[ExampleRow, ...]:
+    """Examples as answers. rows: as `SegmentReader.examples` gives them."""
     contexts = reader.contexts(segment, [row["context"] for row in rows])
     texts = reader.tokens(segment)
     pieces = [_piece(contexts[row["context"]], row["position"]) for row in rows]

@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from featuredb.errors import BadInput, nearest
+from featuredb.audit.checks import check_flag
+from featuredb.audit.findings import flagged_features
+from featuredb.errors import BadInput
 from featuredb.labels.table import FAILED, shown_ids
 from featuredb.search.scope import DENSE, ENOUGH_FIRINGS, chosen_dictionaries
 from featuredb.store.catalog import DictionaryRow, LabelRow, ScoreRow
 from featuredb.store.segments import SegmentReader, SegmentRef
 
 FLAGS = ("dead", "under-sampled", "dense")
-"""What a feature's figures can say against it; see `featuredb.search.scope.figure_flags`."""
+"""What a feature's figures can say against it; see `featuredb.search.scope.figure_flags`. Audits may find more."""
 
 LEFT_OUT = ("dead", "under-sampled")
 """Flags of features that are left out unless they are asked for."""
@@ -59,8 +61,7 @@ class FeatureFilter:
             raise BadInput(f"no density lies from {low:g} to {high:g}", hint="densities are shares from 0 to 1")
         for flag in (*self.flags, *self.without):
             if flag not in FLAGS:
-                hint = nearest(flag, FLAGS, otherwise=f"there are {', '.join(FLAGS)}")
-                raise BadInput(f"no flag is called {flag!r}", hint=hint)
+                check_flag(flag, FLAGS)
         if both := set(self.flags) & set(self.without):
             raise BadInput(f"no feature is both {min(both)} and not {min(both)}")
         if self.min_score is not None and not math.isfinite(self.min_score):
@@ -164,9 +165,9 @@ def read_scope(session: Session, figures: Figures, wanted: FeatureFilter) -> Sco
         low, high = wanted.density
         allowed = np.ones(len(density), np.bool_) if (low, high) == ANY else (density >= low) & (density <= high)
         for flag in wanted.flags:
-            allowed &= flagged[flag]
+            allowed &= _has(session, row.id, flag, flagged, len(allowed))
         for flag in wanted.without:
-            allowed &= ~flagged[flag]
+            allowed &= ~_has(session, row.id, flag, flagged, len(allowed))
         if wanted.labelled is not None:
             allowed &= _labelled(session, row.id, len(allowed)) == wanted.labelled
         if wanted.min_score is not None:
@@ -187,6 +188,13 @@ def flag_masks(n_fires: NDArray[Any], density: NDArray[Any]) -> dict[str, Mask]:
         "under-sampled": (n_fires > 0) & (n_fires < ENOUGH_FIRINGS),
         "dense": (n_fires != 0) & (density > DENSE),
     }
+
+
+def _has(session: Session, dictionary_id: int, flag: str, flagged: dict[str, Mask], n_features: int) -> Mask:
+    """(n_features,) whether each has the flag: by its figures, or because an audit found it."""
+    if flag in flagged:
+        return flagged[flag]
+    return _mask(flagged_features(session, dictionary_id, flag), n_features)
 
 
 def _labelled(session: Session, dictionary_id: int, n_features: int) -> Mask:

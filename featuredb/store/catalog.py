@@ -311,6 +311,48 @@ class BaselineRow(Base):
     figures: Mapped[dict[str, Any]]
 
 
+class FindingRow(Base):
+    """What one check made of one feature of a dictionary, flagged or not; one that speaks of a label goes with it."""
+
+    __tablename__ = "finding"
+    __table_args__ = (Index(None, "dictionary_id", "feature_index", "check"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    dictionary_id: Mapped[int] = mapped_column(ForeignKey("dictionary.id", ondelete="CASCADE"))
+    feature_index: Mapped[int]
+    check: Mapped[str]
+    """Name of the plugin, with its version."""
+    name: Mapped[str]
+    """What it is called in answers, such as "too-broad"."""
+    score: Mapped[float]
+    flagged: Mapped[bool]
+    p: Mapped[float | None]
+    q: Mapped[float | None]
+    label_id: Mapped[int | None] = mapped_column(ForeignKey("label.id", ondelete="CASCADE"), index=True)
+    evidence: Mapped[dict[str, Any]]
+    suggestion: Mapped[str | None] = mapped_column(Text)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+
+class VerdictRow(Base):
+    """What a person says of a finding. It outlives the finding, for the next audit may find the same again."""
+
+    __tablename__ = "verdict"
+    __table_args__ = (Index(None, "dictionary_id", "feature_index"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    dictionary_id: Mapped[int] = mapped_column(ForeignKey("dictionary.id", ondelete="CASCADE"))
+    feature_index: Mapped[int]
+    name: Mapped[str]
+    label_id: Mapped[int | None] = mapped_column(ForeignKey("label.id", ondelete="CASCADE"), index=True)
+    """The label that the finding was about; of another label's the person has said nothing."""
+    verdict: Mapped[str]
+    author: Mapped[str | None]
+    note: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+
 class LeftoverRow(Base):
     """A file whose owner is gone from the catalog and which is still to be deleted."""
 

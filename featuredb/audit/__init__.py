@@ -1,0 +1,1 @@
+"""Findings: which features and labels not to trust, and why."""

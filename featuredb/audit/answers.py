@@ -1,0 +1,164 @@
+"""Findings as answers: rows worst first, what a feature's are in words, and the flags in every other answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from featuredb.audit.checks import bare, descriptions
+from featuredb.audit.findings import current_findings, flags_of
+from featuredb.audit.gather import labels_to_judge
+from featuredb.labels.table import shown_labels
+from featuredb.records import FindingRow, OfFeature, TextTokens
+from featuredb.store import catalog
+from featuredb.store.refs import get_dictionary
+from featuredb.store.store import Store
+
+Answer = TypeVar("Answer", bound=OfFeature)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which findings of a dictionary."""
+
+    features: tuple[int, ...] | None = None
+    """None: of all."""
+    checks: tuple[str, ...] = ()
+    """Names of findings, or of checks; none: all."""
+    source: str | None = None
+    """Of this labeler's labels, where otherwise those of the shown labels are wanted."""
+    every: bool = False
+    """Also what checks made of features that they did not flag."""
+
+    def names(self, finding: catalog.FindingRow) -> bool:
+        """Whether one of the names is this finding's or its check's."""
+        wanted = {bare(name) for name in self.checks}
+        return not wanted or finding.name in wanted or bare(finding.check) in wanted
+
+
+def read_findings(store: Store, dictionary: str, wanted: Wanted) -> list[FindingRow]:
+    """Findings of a dictionary, the worst first: those of labels, then other faults, then what only describes."""
+    with store.reading() as session:
+        row = get_dictionary(session, dictionary)
+        found = current_findings(
+            session, row.id, wanted.features, every=wanted.every, judged=_judged(store, row.id, wanted.source)
+        )
+        found = [(finding, verdict) for finding, verdict in found if wanted.names(finding)]
+        described = descriptions()
+        found.sort(key=lambda pair: _severity(pair[0], described))
+        features = {finding.feature_index for finding, _ in found}
+        labels = shown_labels(session, row.id, features)
+        judged = _texts(session, [finding.label_id for finding, _ in found if finding.label_id is not None])
+        flags = flags_of(session, row.id, features)
+        return [
+            _row(dictionary, finding, verdict, labels.get(finding.feature_index), judged, flags)
+            for finding, verdict in found
+        ]
+
+
+def _judged(store: Store, dictionary_id: int, source: str | None) -> dict[int, int] | None:
+    """The labels that a labeler's findings are about, by feature; None for those that are shown."""
+    if source is None:
+        return None
+    labels = labels_to_judge(store, dictionary_id, source)
+    return {feature: label.label_id for feature, label in labels.items()}
+
+
+def _severity(finding: catalog.FindingRow, described: Collection[str]) -> tuple[bool, bool, bool, float, int]:
+    of_label = finding.label_id is not None
+    return not finding.flagged, finding.name in described, not of_label, -finding.score, finding.feature_index
+
+
+def findings_of(session: Session, dictionary: catalog.DictionaryRow, feature: int) -> tuple[FindingRow, ...]:
+    """A feature's findings, the worst first."""
+    found = current_findings(session, dictionary.id, [feature])
+    labels = shown_labels(session, dictionary.id, [feature])
+    judged = _texts(session, [finding.label_id for finding, _ in found if finding.label_id is not None])
+    flags = flags_of(session, dictionary.id, [feature])
+    rows = [_row(dictionary.name, one, verdict, labels.get(feature), judged, flags) for one, verdict in found]
+    return tuple(sorted(rows, key=lambda row: -row.score))
+
+
+def with_findings(store: Store, answers: Iterable[Answer]) -> list[Answer]:
+    """The answers, each with the names of its feature's findings after the flags it has."""
+    rows = list(answers)
+    known = flags_by_name(store, rows)
+    return [flagged(row, known) for row in rows]
+
+
+def flags_by_name(store: Store, rows: Iterable[OfFeature]) -> Callable[[OfFeature], tuple[str, ...]]:
+    """What gives each row the names of its feature's findings; the catalog is asked once for each dictionary."""
+    wanted: dict[str, set[int]] = {}
+    for row in rows:
+        wanted.setdefault(row.dictionary, set()).add(row.index)
+    found: dict[str, dict[int, tuple[str, ...]]] = {}
+    if wanted:
+        with store.reading() as session:
+            numbers = select(catalog.DictionaryRow.name, catalog.DictionaryRow.id)
+            for name, number in session.execute(numbers.where(catalog.DictionaryRow.name.in_(sorted(wanted)))):
+                found[name] = flags_of(session, number, wanted[name])
+    return lambda row: found.get(row.dictionary, {}).get(row.index, ())
+
+
+def flagged(row: Answer, known: Callable[[OfFeature], tuple[str, ...]]) -> Answer:
+    """The row with those names after its flags."""
+    more = [name for name in known(row) if name not in row.flags]
+    return replace(row, flags=(*row.flags, *more)) if more else row
+
+
+def flag_tokens(store: Store, texts: Sequence[TextTokens]) -> list[TextTokens]:
+    """Texts token by token, each feature in them flagged."""
+    named = [row for text in texts for row in (*text.fired, *(one for ones in text.strongest for one in ones))]
+    known = flags_by_name(store, named)
+    return [
+        replace(
+            text,
+            fired=tuple(flagged(one, known) for one in text.fired),
+            strongest=tuple(tuple(flagged(one, known) for one in ones) for ones in text.strongest),
+        )
+        for text in texts
+    ]
+
+
+def _texts(session: Session, label_ids: Sequence[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for start in range(0, len(label_ids), 500):
+        wanted = catalog.LabelRow.id.in_(label_ids[start : start + 500])
+        rows = session.execute(select(catalog.LabelRow.id, catalog.LabelRow.text).where(wanted))
+        found |= {number: text for number, text in rows if text is not None}
+    return found
+
+
+def _row(
+    dictionary: str,
+    finding: catalog.FindingRow,
+    verdict: catalog.VerdictRow | None,
+    label: str | None,
+    judged: dict[int, str],
+    flags: dict[int, tuple[str, ...]],
+) -> FindingRow:
+    evidence: dict[str, Any] = dict(finding.evidence)
+    if "others" in evidence:
+        evidence["others"] = [f"{dictionary}/{index}" for index in evidence["others"]]
+    return FindingRow(
+        dictionary=dictionary,
+        index=finding.feature_index,
+        label=label,
+        flags=flags.get(finding.feature_index, ()),
+        check=finding.name,
+        score=finding.score,
+        evidence=evidence,
+        suggestion=finding.suggestion,
+        p=finding.p,
+        q=finding.q,
+        flagged=finding.flagged,
+        judged=None if finding.label_id is None else judged.get(finding.label_id),
+        plugin=finding.check,
+        verdict=None if verdict is None else verdict.verdict,
+        note=None if verdict is None else verdict.note,
+        created_at=finding.created_at,
+    )
