@@ -29,7 +29,7 @@ def card_html(card: FeatureCard) -> str:
         chosen = [example for example in card.examples if example.kind == kind]
         if chosen:
             parts.append(f"<h4 style='margin:0.6em 0 0.2em'>{title}</h4>")
-            parts.extend(_example(example, card.max_activation or example.activation) for example in chosen)
+            parts.extend(example_html(example, card.max_activation or example.activation) for example in chosen)
     return "".join(parts) + "</div>"
 
 
@@ -57,7 +57,8 @@ def rows_html(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
-def _example(example: ExampleRow, largest: float) -> str:
+def example_html(example: ExampleRow, largest: float) -> str:
+    """One context, its tokens shaded by their share of the largest activation."""
     spans = []
     for index, (token, activation) in enumerate(zip(example.tokens, example.activations, strict=False)):
         share = min(max(activation / largest, 0.0), 1.0) if largest > 0 else 0.0

@@ -51,3 +51,24 @@ class Describing:
     def audit(self, request: AuditRequest) -> Iterator[Judged]:
         for feature in request.features:
             yield Judged(feature, 1.0, flagged=True)
+
+
+class Doubting:
+    """Doubts the labels of features whose number is even, half of them as too broad."""
+
+    name = "mislabelled.v1"
+    findings = ("mislabelled", "too-narrow", "too-broad")
+    options = ()
+
+    def audit(self, request: AuditRequest) -> Iterator[Judged]:
+        for feature, label in request.labels.items():
+            yield Judged(
+                feature=feature,
+                score=0.9 if feature % 2 == 0 else 0.1,
+                flagged=feature % 2 == 0,
+                q=0.001,
+                name="too-broad" if feature % 4 == 0 else "mislabelled",
+                evidence={"by_decile": [place / 10 for place in range(1, 11)], "examples": [[0, 5]], "own": 0.25},
+                suggestion="rather 'x < y'",
+                label_id=label.label_id,
+            )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from featuredb.concepts.choices import WRITTEN_FORMATS
 from featuredb.concepts.vectors import at_hook, vectors_of
 from featuredb.errors import BadInput, NotFound
 from featuredb.hooknames import canonical_hook, same_tensor
-from featuredb.store.files import sync_file
+from featuredb.store.files import write_out
 from featuredb.store.store import Store
 
 _AFTER_BLOCK = re.compile(r"layers\.(\d+)\.resid_pre")
@@ -80,7 +78,7 @@ def export(
         "npz": lambda path: _write_npz(path, by_hook),
         "safetensors": lambda path: _write_safetensors(path, by_hook),
     }
-    _write(out, writers[kind], force=force)
+    write_out(out, writers[kind], force=force)
     return Exported(out, tuple(by_hook), skipped)
 
 
@@ -102,21 +100,6 @@ def _by_layer(name: str, by_hook: ByHook, *, skip: bool) -> tuple[dict[int, NDAr
             else "take --format safetensors",
         )
     return by_layer, tuple(beyond)
-
-
-def _write(out: Path, write: Callable[[Path], None], *, force: bool) -> None:
-    """Writes beside the final place, then moves there."""
-    if out.exists() and (not force or not out.is_file()):
-        raise BadInput(f"{out} is there already", hint="give --force to replace it" if out.is_file() else "name a file")
-    if not out.parent.is_dir():
-        raise NotFound(f"no folder {out.parent}", hint="make it first")
-    unfinished = out.with_name(f".{secrets.token_hex(6)}-{out.name}")
-    try:
-        write(unfinished)
-        sync_file(unfinished)
-        os.replace(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _write_gguf(path: Path, by_layer: Mapping[int, NDArray[np.float32]], model_type: str) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from featuredb.errors import BadInput, NotFound
 from featuredb.store.engine import disk_errors
 from featuredb.store.layout import Layout
 
@@ -46,6 +49,25 @@ def sync_file(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_out(out: Path, write: Callable[[Path], None], *, force: bool) -> None:
+    """Writes a user's file: under another name beside it, then moved there, so that no half of it is ever seen.
+
+    Raises BadInput where something is there already, unless it is a file and `force` is given, NotFound where there is
+    no such folder.
+    """
+    if out.exists() and (not force or not out.is_file()):
+        raise BadInput(f"{out} is there already", hint="give --force to replace it" if out.is_file() else "name a file")
+    if not out.parent.is_dir():
+        raise NotFound(f"no folder {out.parent}", hint="make it first")
+    unfinished = out.with_name(f".{secrets.token_hex(6)}-{out.name}")
+    try:
+        write(unfinished)
+        sync_file(unfinished)
+        os.replace(unfinished, out)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def rename_into_place(unfinished: Path, final: Path) -> None:
