@@ -56,7 +56,7 @@ def test_a_page_says_how_many_labels_are_in_doubt_and_why(db: featuredb.FeatureD
     assert f"| mislabelled | {len(even) - len(four)} |" in text
     assert f"| too-broad | {len(four)} |" in text
     assert f"| 10 | 100% | {len(features)} |" in text
-    assert "rather 'x \\< y'" in text
+    assert "rather 'x &lt; y'" in text
     assert "False discovery rate 0.001" in text
 
 
