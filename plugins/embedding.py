@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featuredb.concepts.auroc import auroc
+from featuredb.concepts.auroc import auroc, auroc_columns
 from featuredb.labels.meanings import N_DECOYS, LabelMeanings
 from featuredb.labels.requests import Scored
 
@@ -21,7 +21,7 @@ class Embedding:
     Source: the embedding scorer of Paulo et al. (2025), arXiv:2410.13928, with snippets short enough for a small model.
     """
 
-    name = "embedding.v1"
+    name = "embedding.v2"
     options = ()
 
     def score(self, request: ScoreRequest) -> Iterator[Scored]:
@@ -33,13 +33,14 @@ class Embedding:
                 continue
             positive = found.positive
             own = auroc(found.own, positive)
-            others = [auroc(column, positive).value for column in found.decoys[:N_DECOYS]]
+            decoys = found.decoys[:N_DECOYS]
+            others = auroc_columns(decoys.T, positive)[0] if len(decoys) else None
             yield Scored(
                 label.label_id,
                 own.value,
                 low=own.low,
                 high=own.high,
                 n=len(positive),
-                baseline=float(np.mean(others)) if others else None,
+                baseline=float(np.mean(others)) if others is not None else None,
                 details={"embedder": meanings.embedder, "n_firing": int(positive.sum())},
             )

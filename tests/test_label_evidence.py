@@ -143,6 +143,17 @@ def test_snippets_do_not_depend_on_what_else_was_asked(halves: dict[str, Evidenc
     assert one.of(9, [1, 2]).silent.tolist() == many.of(9, [1, 2]).silent.tolist()
 
 
+def test_the_text_of_a_snippet_is_the_tokens_around_its_place_in_one_piece(halves: dict[str, Evidence]) -> None:
+    passages = halves["scoring"].passages
+    maker = SnippetMaker(halves["scoring"], 5, 12, seed=3)
+    piece = passages.piece
+    places = np.arange(0, passages.n_tokens, max(1, passages.n_tokens // 40))
+    for place, text in zip(places.tolist(), maker.texts(places), strict=True):
+        around = [at for at in range(place - LEFT, place + RIGHT + 1) if 0 <= at < passages.n_tokens]
+        mine = [passages.texts[passages.token[at]] for at in around if piece[at] == piece[place]]
+        assert text == maker.text(place) == "".join(mine).strip()
+
+
 def test_decoys_fire_about_as_often_and_are_never_the_features_own() -> None:
     density = np.linspace(0, 1, 101)
     labels = [LabelToScore(1000 + index, index, f"label {index}", None) for index in range(101)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -213,3 +214,13 @@ def test_the_empty_text_has_an_answer_for_no_token() -> None:
     tagged = Tagged(passages_of())
     expression = {"any": [{"is": "case.upper"}, {"word": ["a"]}, {"before": {"token": ["x"]}}, {"follows": ["b"]}]}
     assert np.array_equal(tagged.holds(expression), np.zeros(0, np.bool_))
+
+
+def test_tokens_that_show_the_same_text_are_the_same_to_an_expression() -> None:
+    passages = passages_of(Piece("the cat saw the dog near the cat", "a.txt"))
+    last = passages.token.copy()
+    last[-1] = len(passages.texts)
+    twice = Tagged(replace(passages, token=last, texts=[*passages.texts, passages.texts[passages.token[-1]]]))
+    for expression in ({"token": [" cat"]}, {"sequence": [["the", " cat"], [" the", " cat"]]}):
+        assert twice.holds(expression).tolist() == [False, True, *[False] * 5, True]
+        assert Tagged(passages).holds(expression).tolist() == twice.holds(expression).tolist()

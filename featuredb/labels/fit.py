@@ -95,6 +95,17 @@ class Sample:
         total = float(weight.sum())
         return weight / total if total else weight
 
+    @cached_property
+    def total(self) -> Floats:
+        """(14,) a tally's columns that are the same whatever the expression; zeros in the others."""
+        found = np.zeros(14)
+        a = self.activation.astype(np.float64)
+        for first, chosen in ((NEAR, self.near), (FAR, ~self.near)):
+            mine = a[chosen]
+            found[first], found[first + 2], found[first + 3] = len(mine), mine.sum(), (mine * mine).sum()
+        found[FIRES] = np.count_nonzero(self.on_panel)
+        return found
+
     def contexts(self, passages: Passages, most: int = N_CONTEXTS) -> list[int]:
         """Some of the contexts the firings are from, the strongest first."""
         strongest = self.at[np.argsort(-np.abs(self.activation), kind="stable")[: 4 * most]]
@@ -211,10 +222,17 @@ class Panel:
 
     def total(self, sample: Sample, holds: Mask, n_held: int | None = None) -> Floats:
         """(14,) the tally of all groups together. n_held: of the panel's tokens it holds of, where that is known."""
-        values = np.stack(_values(sample, holds))
-        near, panel = sample.near.astype(np.float64), sample.on_panel.astype(np.float64)
-        held = int(np.count_nonzero(holds[self.at])) if n_held is None else n_held
-        return np.concatenate([values @ near, values @ (1 - near), values[:2] @ panel, [len(self.at), held]])
+        total = sample.total.copy()
+        # Only firings that it holds of are looked at: of another feature's label, most often few.
+        hit = np.flatnonzero(holds[sample.at])
+        near, a = sample.near[hit], sample.activation[hit].astype(np.float64)
+        total[NEAR_X] = n_near = np.count_nonzero(near)
+        total[FAR_X] = len(hit) - n_near
+        total[NEAR_AX], total[FAR_AX] = a[near].sum(), a[~near].sum()
+        total[FIRES_X] = np.count_nonzero(sample.on_panel[hit])
+        total[TOKENS] = len(self.at)
+        total[TOKENS_X] = np.count_nonzero(holds[self.at]) if n_held is None else n_held
+        return total
 
 
 def _values(sample: Sample, holds: Mask) -> tuple[Floats, ...]:
@@ -265,7 +283,7 @@ def strong_kappa(tally: Floats, density: float, prior: float | Floats = PRIOR) -
 
 def _means(tally: Floats, prior: float | Floats) -> tuple[Floats, Callable[[int, int], Floats], Floats]:
     """The tally's columns first, what gives a mean over firings by its two columns, and P(x | silent)."""
-    t = np.moveaxis(tally, -1, 0)
+    t = tally.transpose(-1, *range(tally.ndim - 1))
     fires, near = np.maximum(t[FIRES], 1), np.maximum(t[NEAR], 1)
     share = t[FAR] / fires
 

@@ -33,6 +33,9 @@ from featuredb.store.store import Store
 
 SECONDS_BETWEEN_COMMITS = 2.0
 
+AT_ONCE = 500
+"""Features asked for in one statement."""
+
 DEFAULT_LABELER = "plain"
 
 
@@ -216,11 +219,12 @@ class _Keeper:
     def commit(self) -> None:
         if self._waiting:
             with self._store.session() as session:
-                for row in self._waiting:
+                there = sorted({row.feature_index for row in self._waiting})
+                for start in range(0, len(there), AT_ONCE):
                     # An earlier attempt that failed has been made good, or fails anew.
                     earlier = select(LabelRow.id, LabelRow.provenance).where(
                         LabelRow.dictionary_id == self._dictionary_id,
-                        LabelRow.feature_index == row.feature_index,
+                        LabelRow.feature_index.in_(there[start : start + AT_ONCE]),
                         LabelRow.labeler == self._labeler,
                         LabelRow.status == FAILED,
                     )
@@ -229,7 +233,8 @@ class _Keeper:
                         for number, provenance in session.execute(earlier)
                         if provenance.get("request") == self._origin["request"]
                     ]
-                    session.execute(delete(LabelRow).where(LabelRow.id.in_(same)))
+                    if same:
+                        session.execute(delete(LabelRow).where(LabelRow.id.in_(same)))
                 session.add_all(self._waiting)
             self._waiting = []
         self._committed_at = time.monotonic()

@@ -14,7 +14,7 @@ from featuredb.labels.snippets import SnippetMaker
 N_FIRING = 10
 """Snippets where a feature fires. Embedding them is most of the work, about 2 ms each on one core."""
 
-N_SILENT = 40
+N_SILENT = 80
 """Snippets where it is silent; nearly all are snippets of other features too, and are embedded once."""
 
 N_NEIGHBOURS = 4
@@ -78,9 +78,8 @@ class LabelMeanings:
         for label in labels:
             if label.feature not in self._drawn:
                 drawn = self._snippets.of(label.feature, workshop.neighbours(label.feature, N_NEIGHBOURS))
-                places = [*drawn.firing.tolist(), *drawn.silent.tolist()]
-                texts = [self._snippets.text(place) for place in places]
-                self._drawn[label.feature] = (texts, np.arange(len(places)) < len(drawn.firing))
+                texts = self._snippets.texts(np.concatenate([drawn.firing, drawn.silent]))
+                self._drawn[label.feature] = (texts, np.arange(len(texts)) < len(drawn.firing))
                 self._decoys[label.feature] = self._request.decoys(label.feature, self._n_decoys)
             wanted |= dict.fromkeys(self._drawn[label.feature][0])
             wanted |= dict.fromkeys([label.text, *(other.text for other in self._decoys[label.feature])])

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from featuredb.labels.evidence import Evidence
 from featuredb.store.passages import PanelFirings
 
-LEFT, RIGHT = 6, 3
-"""Tokens before and after the one that is looked at."""
+LEFT, RIGHT = 3, 1
+"""Tokens before and after the one that is looked at. Of a small model's mean over a text, one token in ten is little:
+with 6 and 3, right labels are told from swapped ones less well, and embedding takes nearly twice as long."""
 
 POOL = 2_000
 """Places of the panel from which silent snippets are drawn."""
@@ -52,12 +53,21 @@ class SnippetMaker:
         self._piece = passages.piece
         self._bounds = passages.start
         self._firing: dict[int, Places] = {}
+        self._texts: dict[int, str] = {}
+        """By place: most places are in the snippets of several features."""
         self._panel: tuple[int, PanelFirings] | None = None
 
     def text(self, place: int) -> str:
         """The snippet around a place, never past its piece; spaces at its ends are taken off."""
-        low, high = self._window(np.array([place]))
-        return self._evidence.passages.text(int(low[0]), int(high[0])).strip()
+        return self.texts(np.array([place]))[0]
+
+    def texts(self, places: Places) -> list[str]:
+        """The snippets around some places."""
+        passages, known = self._evidence.passages, self._texts
+        for place, low, high in zip(places.tolist(), *map(np.ndarray.tolist, self._window(places)), strict=True):
+            if place not in known:
+                known[place] = passages.text(low, high).strip()
+        return [known[place] for place in places.tolist()]
 
     def of(self, feature: int, neighbours: Sequence[int]) -> Snippets:
         """The snippets of a feature; without a firing place in this half of the documents there are none of those.

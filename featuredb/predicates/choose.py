@@ -169,17 +169,28 @@ class _Judge:
         self._common = np.zeros((len(judging), 14))
         self._count(np.ones(self.n_firing, np.bool_), self._common, (NEAR, FAR, NEAR_A, FAR_A, FIRES))
         self._common[judging, TOKENS] = chooser.tokens[judging]
+        # By the candidate's id(): all of them are alive as long as their judge is.
         self._known: dict[int, Floats] = {}
+        self._kappas: dict[int, float] = {}
+        self._draws: dict[int, Floats] = {}
 
     def prefers(self, other: Candidate, best: Candidate) -> bool:
         """Whether `other` is better than `best` by more than can be chance."""
-        one, two = self.tally(best), self.tally(other)
-        gain = float(strong_kappa(two.sum(axis=0), self._density) - strong_kappa(one.sum(axis=0), self._density))
+        gain = self._kappa(other) - self._kappa(best)
         if gain <= LEAST_GAIN * (other.level - best.level):
             return False
-        draws = self._chooser.draws
-        drawn = draws.strong_kappa(two, self._density) - draws.strong_kappa(one, self._density)
-        return gain > float(np.std(drawn))
+        return gain > float(np.std(self._drawn(other) - self._drawn(best)))
+
+    def _kappa(self, candidate: Candidate) -> float:
+        if id(candidate) not in self._kappas:
+            self._kappas[id(candidate)] = float(strong_kappa(self.tally(candidate).sum(axis=0), self._density))
+        return self._kappas[id(candidate)]
+
+    def _drawn(self, candidate: Candidate) -> Floats:
+        """(n,) its kappa under every draw."""
+        if id(candidate) not in self._draws:
+            self._draws[id(candidate)] = self._chooser.draws.strong_kappa(self.tally(candidate), self._density)
+        return self._draws[id(candidate)]
 
     def tally(self, candidate: Candidate) -> Floats:
         """(n_groups, 14) as Panel.tally has it, without squares, of the documents that decide."""

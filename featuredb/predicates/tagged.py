@@ -82,17 +82,24 @@ class Tagged:
         return joined
 
     def _of_tokens(self, operator: str, operand: Sequence[str]) -> Mask:
-        if operator == "token":
-            return self.view.table(frozenset(operand).__contains__)
         if operator == "within":
             return self.view.of_pieces(lambda name: name.startswith(tuple(operand)))
-        known = {text: self.view.table(text.__eq__) for text in {text for sequence in operand for text in sequence}}
         found = np.zeros(self.n_tokens, np.bool_)
+        if operator == "token":
+            found[self.view.places(operand)] = True
+            return found
         for sequence in operand:
-            last = len(sequence) - 1
-            steps = [self.view.before(known[text], last - place) for place, text in enumerate(sequence)]
-            found |= np.all(steps, axis=0)
+            found[self._ends(sequence)] = True
         return found
+
+    def _ends(self, sequence: Sequence[str]) -> Places:
+        """Where the last tokens are of the places at which a sequence of tokens stands in one piece."""
+        *others, last = sequence
+        at = self.view.places([last])
+        at = at[self.view.within[at] >= len(others)]
+        for steps, text in enumerate(reversed(others), start=1):
+            at = at[np.isin(self.passages.token[at - steps], self.view.tokens_of(text))]
+        return at
 
     def _of_words(self, operator: str, operand: Sequence[str]) -> Mask:
         if operator in ("begins", "ends"):

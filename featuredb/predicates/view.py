@@ -6,7 +6,7 @@ Rule: one token one answer, from its own piece of a document; nothing crosses th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import numpy as np
@@ -66,6 +66,30 @@ class View:
         for token in self._distinct:
             found[token] = test(texts[token])
         return found
+
+    def places(self, texts: Iterable[str]) -> Places:
+        """Where the tokens of some texts are, in no order; from an index, so that rare ones cost next to nothing."""
+        order, first = self._by_token
+        found = [order[first[token] : first[token + 1]] for text in set(texts) for token in self.tokens_of(text)]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    def tokens_of(self, text: str) -> list[int]:
+        """The ids that are shown as a text, of those that occur."""
+        return self._ids.get(text, [])
+
+    @cached_property
+    def _by_token(self) -> tuple[Places, Places]:
+        """(N,) the places by token id, and where those of each id begin."""
+        token = self.passages.token
+        order = np.argsort(token, kind="stable")
+        return order, np.searchsorted(token[order], np.arange(len(self.passages.texts) + 1))
+
+    @cached_property
+    def _ids(self) -> dict[str, list[int]]:
+        ids: dict[str, list[int]] = {}
+        for token in self._distinct:
+            ids.setdefault(self.passages.texts[token], []).append(token)
+        return ids
 
     @cached_property
     def _distinct(self) -> list[int]:
