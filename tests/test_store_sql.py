@@ -12,6 +12,7 @@ import pytest
 from featuredb.errors import BadInput, NotFound, StoreUnusable
 from featuredb.labels import add_label
 from featuredb.store import Store
+from featuredb.store.catalog import FindingRow, ScoreRow, VerdictRow
 from featuredb.store.layout import CONTEXT_TABLES, FEATURE_TABLES
 from featuredb.store.queries import Query, get_query, parse_query, queries, run_query
 from featuredb.store.remove import remove_dictionary
@@ -54,7 +55,13 @@ class TestTables:
 
     def test_the_catalog_stands_beside_them(self, store: Store) -> None:
         with store.session() as session:
-            add_label(session, "alpha/3", "cats", author="me")
+            label = add_label(session, "alpha/3", "cats", author="me")
+            label.gain = 0.5
+            session.add(ScoreRow(label_id=label.id, scorer="embedding.v2", value=0.75))
+            about = {"dictionary_id": label.dictionary_id, "feature_index": 3, "label_id": label.id}
+            found = {"plugin": "dense.v1", "score": 1.0, "flagged": True, "evidence": {"density": 0.5}, "seed": 0}
+            session.add(FindingRow(name="dense", **about, **found))
+            session.add(VerdictRow(name="dense", verdict="confirmed", **about))
         text = """
             select dictionary.name, label.feature_index, label.text, feature.n_fires, typeof(label.created_at)
             from label
@@ -62,6 +69,9 @@ class TestTables:
             join feature on feature.dictionary = dictionary.name and feature.feature = label.feature_index
         """
         assert rows(store, text) == [("alpha", 3, "cats", 30, "TIMESTAMP")]
+        assert rows(store, "select gain from label") == [(0.5,)]
+        assert rows(store, "select value, low from score") == [(0.75, None)]
+        assert rows(store, "select name, flagged, evidence->>'density' from finding") == [("dense", True, "0.5")]
         for name in CATALOG_TABLES:
             assert rows(store, f"select count(*) from {name}")[0][0] > 0
         assert rows(store, "select settings->>'examples' from run") == [("4",)]

@@ -37,7 +37,7 @@ class Wanted:
     def names(self, finding: catalog.FindingRow) -> bool:
         """Whether one of the names is this finding's or its check's."""
         wanted = {bare(name) for name in self.checks}
-        return not wanted or finding.name in wanted or bare(finding.check) in wanted
+        return not wanted or finding.name in wanted or bare(finding.plugin) in wanted
 
 
 def read_findings(store: Store, dictionary: str, wanted: Wanted) -> list[FindingRow]:
@@ -157,7 +157,7 @@ def _row(
         q=finding.q,
         flagged=finding.flagged,
         judged=None if finding.label_id is None else judged.get(finding.label_id),
-        plugin=finding.check,
+        plugin=finding.plugin,
         verdict=None if verdict is None else verdict.verdict,
         note=None if verdict is None else verdict.note,
         created_at=finding.created_at,

@@ -30,7 +30,7 @@ MANY = 5_000
 def keep_findings(
     session: Session,
     dictionary_id: int,
-    check: str,
+    plugin: str,
     judged: Sequence[tuple[str, Judged]],
     features: Sequence[int],
     labels: Collection[int],
@@ -44,7 +44,7 @@ def keep_findings(
     known = set(labels)
     for part in _parts(features):
         earlier = select(FindingRow.id, FindingRow.label_id).where(
-            FindingRow.dictionary_id == dictionary_id, FindingRow.check == check, FindingRow.feature_index.in_(part)
+            FindingRow.dictionary_id == dictionary_id, FindingRow.plugin == plugin, FindingRow.feature_index.in_(part)
         )
         gone = [number for number, label in session.execute(earlier) if label is None or label in known]
         session.execute(delete(FindingRow).where(FindingRow.id.in_(gone)))
@@ -52,7 +52,7 @@ def keep_findings(
         FindingRow(
             dictionary_id=dictionary_id,
             feature_index=one.feature,
-            check=check,
+            plugin=plugin,
             name=name,
             score=one.score,
             flagged=one.flagged,

@@ -315,13 +315,13 @@ class FindingRow(Base):
     """What one check made of one feature of a dictionary, flagged or not; one that speaks of a label goes with it."""
 
     __tablename__ = "finding"
-    __table_args__ = (Index(None, "dictionary_id", "feature_index", "check"),)
+    __table_args__ = (Index(None, "dictionary_id", "feature_index", "plugin"),)
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     dictionary_id: Mapped[int] = mapped_column(ForeignKey("dictionary.id", ondelete="CASCADE"))
     feature_index: Mapped[int]
-    check: Mapped[str]
-    """Name of the plugin, with its version."""
+    plugin: Mapped[str]
+    """Name of the check, with its version."""
     name: Mapped[str]
     """What it is called in answers, such as "too-broad"."""
     score: Mapped[float]

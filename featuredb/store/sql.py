@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Integer, Table, select
+from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Float, Integer, Table, select
 from sqlalchemy.orm import Session
 
 from featuredb.errors import BadInput, Interrupted, NotFound, StoreUnusable, nearest
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-CATALOG_TABLES = ("model", "dictionary", "corpus", "run", "segment", "file", "label")
+CATALOG_TABLES = ("model", "dictionary", "corpus", "run", "segment", "file", "label", "score", "finding", "verdict")
 SEGMENT_VIEWS = ("feature", "example", "panel", "context", "document", "token", "meta")
 TABLES = (*SEGMENT_VIEWS, *CATALOG_TABLES)
 """Every table a statement can name."""
@@ -205,6 +205,10 @@ def _copy_table(connection: duckdb.DuckDBPyConnection, session: Session, table: 
 def _arrow_type(pa: Any, kind: object) -> Any:
     if isinstance(kind, (Integer, BigInteger)):
         return pa.int64()
+    if isinstance(kind, Float):
+        return pa.float64()
+    if isinstance(kind, Boolean):
+        return pa.bool_()
     return pa.timestamp("us") if isinstance(getattr(kind, "impl", kind), DateTime) else pa.string()
 
 

@@ -17,7 +17,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("dictionary_id", sa.Integer(), nullable=False),
         sa.Column("feature_index", sa.Integer(), nullable=False),
-        sa.Column("check", sa.String(), nullable=False),
+        sa.Column("plugin", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("score", sa.Double(), nullable=False),
         sa.Column("flagged", sa.Boolean(), nullable=False),
@@ -33,7 +33,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_finding"),
     )
     op.create_index(
-        "ix_finding_dictionary_id_feature_index_check", "finding", ["dictionary_id", "feature_index", "check"]
+        "ix_finding_dictionary_id_feature_index_plugin", "finding", ["dictionary_id", "feature_index", "plugin"]
     )
     op.create_index("ix_finding_label_id", "finding", ["label_id"])
     op.create_table(

@@ -222,7 +222,7 @@ CREATE TABLE finding (
 	id INTEGER NOT NULL, 
 	dictionary_id INTEGER NOT NULL, 
 	feature_index INTEGER NOT NULL, 
-	"check" VARCHAR NOT NULL, 
+	plugin VARCHAR NOT NULL, 
 	name VARCHAR NOT NULL, 
 	score DOUBLE NOT NULL, 
 	flagged BOOLEAN NOT NULL, 
@@ -237,7 +237,7 @@ CREATE TABLE finding (
 	CONSTRAINT fk_finding_dictionary_id_dictionary FOREIGN KEY(dictionary_id) REFERENCES dictionary (id) ON DELETE CASCADE, 
 	CONSTRAINT fk_finding_label_id_label FOREIGN KEY(label_id) REFERENCES label (id) ON DELETE CASCADE
 );
-INSERT INTO "finding" VALUES(1,1,3,'mislabelled.v1','mislabelled',0.93,1,0.0004,0.01,1,'{"own": 0.02, "examples": [1]}','a word in capitals',0,'2026-11-21 14:34:23.978113');
+INSERT INTO "finding" VALUES(1,1,3,'mislabelled.v1','mislabelled',0.93,1,0.0004,0.01,1,'{"own": 0.02, "examples": [1]}','a word in capitals',0,'2026-11-21 14:53:53.475388');
 CREATE TABLE verdict (
 	id INTEGER NOT NULL, 
 	dictionary_id INTEGER NOT NULL, 
@@ -252,7 +252,7 @@ CREATE TABLE verdict (
 	CONSTRAINT fk_verdict_dictionary_id_dictionary FOREIGN KEY(dictionary_id) REFERENCES dictionary (id) ON DELETE CASCADE, 
 	CONSTRAINT fk_verdict_label_id_label FOREIGN KEY(label_id) REFERENCES label (id) ON DELETE CASCADE
 );
-INSERT INTO "verdict" VALUES(1,1,3,'mislabelled',1,'confirmed','ada','it is','2026-11-21 14:34:23.978923');
+INSERT INTO "verdict" VALUES(1,1,3,'mislabelled',1,'confirmed','ada','it is','2026-11-21 14:53:53.479231');
 CREATE INDEX ix_dictionary_model_id ON dictionary (model_id);
 CREATE INDEX ix_run_corpus_id ON run (corpus_id);
 CREATE INDEX ix_run_model_id ON run (model_id);
@@ -264,7 +264,7 @@ CREATE INDEX ix_label_embedding_embedder ON label_embedding (embedder);
 CREATE INDEX ix_concept_text_concept_id ON concept_text (concept_id);
 CREATE INDEX ix_baseline_run_id ON baseline (run_id);
 CREATE INDEX ix_score_label_id ON score (label_id);
-CREATE INDEX ix_finding_dictionary_id_feature_index_check ON finding (dictionary_id, feature_index, "check");
+CREATE INDEX ix_finding_dictionary_id_feature_index_plugin ON finding (dictionary_id, feature_index, plugin);
 CREATE INDEX ix_finding_label_id ON finding (label_id);
 CREATE INDEX ix_verdict_dictionary_id_feature_index ON verdict (dictionary_id, feature_index);
 CREATE INDEX ix_verdict_label_id ON verdict (label_id);
