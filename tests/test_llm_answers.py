@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import featuredb.labels.answers
 from featuredb.labels.answers import Answer, AnswerCache
 from featuredb.labels.table import checked_text
 from featuredb.llm.answers import LONGEST_ANSWER, LONGEST_LABEL, Unusable, keepable, read_label, read_verdicts
@@ -123,7 +124,9 @@ def test_verdicts_are_read_by_key_in_any_order_and_case() -> None:
             read_verdicts(bad, ("k3", "p7"))
 
 
-def test_what_is_kept_is_the_same_for_every_fence_and_can_be_kept(tmp_path: Path) -> None:
+def test_what_is_kept_is_the_same_for_every_fence_and_can_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = (keepable(f"a {fence}\ud800\0b", fence, False) for fence in ("f1", "f2"))
     assert first == second == f"a {FENCE}\ufffd\ufffdb"
     assert len(keepable("x" * 10**6, "f", True)) == LONGEST_ANSWER + 1
@@ -131,3 +134,9 @@ def test_what_is_kept_is_the_same_for_every_fence_and_can_be_kept(tmp_path: Path
         cache = AnswerCache(store)
         cache.put("key", "model", Answer(first, 1, 2))
         assert cache.get("key") == Answer(first, 1, 2)
+        others = {f"key {number}": Answer(f"text {number}") for number in range(7)}
+        for key, answer in others.items():
+            cache.put(key, "model", answer)
+        monkeypatch.setattr(featuredb.labels.answers, "AT_ONCE", 3)
+        assert cache.get_many(["key", "no such", *others, "key"]) == {"key": Answer(first, 1, 2), **others}
+        assert cache.get_many([]) == {}

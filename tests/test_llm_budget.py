@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from featuredb.errors import BadInput
 from featuredb.labels.answers import AnswerCache
@@ -19,6 +20,7 @@ from featuredb.llm.asking import Ask, Asking, answer_key
 from featuredb.llm.endpoint import EndpointChat
 from featuredb.llm.prompts import Question
 from featuredb.llm.settings import read_endpoint, read_limits, read_purse, read_sampling
+from featuredb_plugins.detection import Detection
 from featuredb_plugins.openai import OpenAI
 from tests.llm_server import LlmServer, Seen, Sent, label, said, serving
 from tests.llm_store import CAPITALS, DEAD, DIGITS, PERCENT, RULES, Bench, bench
@@ -79,6 +81,26 @@ def test_estimate_is_what_is_then_asked_and_costs_nothing(fresh: Bench, server: 
     spent = sum(one.provenance["tokens_in"] for one in found if one.feature != DEAD)
     assert 1 <= before.tokens_in / spent < 1.6, "on the high side, and not by far"
     assert OpenAI().estimate(request).n_requests == 0, "what is kept is free"
+
+
+def test_an_estimate_asks_the_catalog_for_hundreds_of_answers_at_once(fresh: Bench, server: LlmServer) -> None:
+    options: dict[str, Any] = {"endpoint": server.url, "model": "a-model"}
+    server.script = lambda seen: said("{}")  # no verdicts, but an answer that is kept
+    request = fresh.score_request({DIGITS: "digits", PERCENT: "percent"}, decoy="capitals", **options)
+    every = Detection().estimate(request).n_requests
+    assert every == 2 * 2 * 40
+    list(Detection().score(fresh.score_request({DIGITS: "digits"}, decoy="capitals", **options)))
+    statements: list[str] = []
+
+    def note(*given: Any) -> None:
+        statements.append(given[2])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert Detection().estimate(request).n_requests == every // 2
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert sum("FROM answer" in statement for statement in statements) == 1
 
 
 def test_estimate_needs_no_key_and_names_what_cannot_be_used(planted: Bench) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from sqlalchemy.exc import IntegrityError
 
 from featuredb.store.catalog import AnswerRow
 from featuredb.store.store import Store
+
+AT_ONCE = 500
+"""Answers looked up in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,17 @@ class AnswerCache:
         with self._store.reading() as session:
             row = session.scalar(select(AnswerRow).where(AnswerRow.asked == key))
             return None if row is None else Answer(row.text, row.n_in, row.n_out)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Answer]:
+        """Those of the answers that are kept, by key; far quicker than one after another."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, Answer] = {}
+        with self._store.reading() as session:
+            for start in range(0, len(wanted), AT_ONCE):
+                part = wanted[start : start + AT_ONCE]
+                for row in session.scalars(select(AnswerRow).where(AnswerRow.asked.in_(part))):
+                    found[row.asked] = Answer(row.text, row.n_in, row.n_out)
+        return found
 
     def put(self, key: str, model: str, answer: Answer) -> None:
         """Keeps an answer; the first one stays where two came for one question."""

@@ -7,8 +7,9 @@ Rule: all state lives in the thread that iterates; chats bring answers to it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Generic, TypeVar
 
 from featuredb.labels.answers import Answer, AnswerCache
@@ -18,6 +19,11 @@ from featuredb.llm.chat import Chat, NoReply, Reply
 from featuredb.llm.prompts import Question
 
 Read = TypeVar("Read")
+KeptOf = Callable[[Sequence[Question]], Set[Question]]
+"""Those of some questions whose answers are kept."""
+
+AT_ONCE = 1_000
+"""Questions of an estimate that are held against what is kept together."""
 
 
 @dataclass(frozen=True)
@@ -162,17 +168,17 @@ def answer_key(chat: Chat, question: Question) -> str:
     return AnswerCache.key({**chat.identity, "messages": [list(message) for message in question.messages]})
 
 
-def estimate_asks(
-    asks: Iterator[Ask[Read]], prices: Prices, max_tokens: int, kept: Callable[[Question], bool]
-) -> Estimate:
+def estimate_asks(asks: Iterator[Ask[Read]], prices: Prices, max_tokens: int, kept: KeptOf) -> Estimate:
     """What asking them would cost at most, without those whose answers are kept; nothing is sent."""
     seen: set[Question] = set()
     n_requests = tokens_in = 0
-    for ask in asks:
-        if ask.question not in seen and not kept(ask.question):
-            seen.add(ask.question)
-            n_requests += 1
-            tokens_in += ask.question.n_tokens
+    while questions := [ask.question for ask in islice(asks, AT_ONCE)]:
+        new = [question for question in dict.fromkeys(questions) if question not in seen]
+        seen.update(new)
+        there = kept(new)
+        asked = [question for question in new if question not in there]
+        n_requests += len(asked)
+        tokens_in += sum(question.n_tokens for question in asked)
     tokens_out = n_requests * max_tokens
     return Estimate(n_requests, tokens_in, tokens_out, prices.cost(tokens_in, tokens_out))
 

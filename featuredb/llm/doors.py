@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from featuredb.errors import BadInput
@@ -63,15 +63,19 @@ def _estimate(job: Labeling | Judging, request: LabelRequest | ScoreRequest, oth
     max_tokens = whole(options, "max_tokens", otherwise, 8, 100_000)
     if local:
         # Which answers are kept depends on the model's weights, which an estimate does not load.
-        return job.estimate(Prices(), max_tokens, lambda question: False)
+        return job.estimate(Prices(), max_tokens, lambda questions: set())
     chat = _endpoint_chat(options, request.seed, otherwise, needs_key=False)
-    return job.estimate(
-        read_purse(options).prices, max_tokens, lambda question: _is_kept(chat, request.answers, question)
-    )
+    prices = read_purse(options).prices
+    return job.estimate(prices, max_tokens, lambda questions: _kept(chat, request.answers, questions))
 
 
-def _is_kept(chat: Chat, answers: AnswerCache | None, question: Question) -> bool:
-    return answers is not None and answers.get(answer_key(chat, question)) is not None
+def _kept(chat: Chat, answers: AnswerCache | None, questions: Sequence[Question]) -> set[Question]:
+    """Those of the questions whose answers are kept."""
+    if answers is None:
+        return set()
+    keys = {question: answer_key(chat, question) for question in questions}
+    found = answers.get_many(keys.values())
+    return {question for question, key in keys.items() if key in found}
 
 
 def _endpoint_chat(options: Mapping[str, str], seed: int, max_tokens: int, *, needs_key: bool = True) -> EndpointChat:

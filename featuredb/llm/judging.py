@@ -7,19 +7,19 @@ silence.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 from featuredb.labels.requests import LabelToScore, Scored, ScoreRequest
 from featuredb.llm.answers import read_verdicts
-from featuredb.llm.asking import Answered, Ask, Asking, estimate_asks
+from featuredb.llm.asking import Answered, Ask, Asking, KeptOf, estimate_asks
 from featuredb.llm.budget import Estimate, Prices, Purse
 from featuredb.llm.cases import Case, CaseMaker, Cases
 from featuredb.llm.chat import Chat
 from featuredb.llm.figures import Rate, balanced_accuracy, f1_at, wilson
-from featuredb.llm.prompts import Prompt, Question, one_line, read_prompt
+from featuredb.llm.prompts import Prompt, one_line, read_prompt
 from featuredb.llm.settings import whole
 from featuredb.llm.windows import seeded
 
@@ -76,7 +76,7 @@ class Judging:
         """Of one answer, where the options do not say."""
         return MAX_TOKENS + 20 * self.batch
 
-    def estimate(self, prices: Prices, max_tokens: int, kept: Callable[[Question], bool]) -> Estimate:
+    def estimate(self, prices: Prices, max_tokens: int, kept: KeptOf) -> Estimate:
         """What `scores` would ask at most."""
         asks = (ask for tally in self._tallies() if isinstance(tally, _Tally) for ask in self._asks_of(tally))
         return estimate_asks(asks, prices, max_tokens, kept)

@@ -5,7 +5,7 @@ Rule: all it reads is the labeling half that the request holds; which model answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 
 from featuredb.labels.requests import LabelRequest, Proposal
 from featuredb.llm.answers import LabelAnswer, read_label
-from featuredb.llm.asking import Answered, Ask, Asking, estimate_asks
+from featuredb.llm.asking import Answered, Ask, Asking, KeptOf, estimate_asks
 from featuredb.llm.budget import Estimate, Prices, Purse
 from featuredb.llm.chat import Chat
-from featuredb.llm.prompts import Prompt, Question, one_line, read_prompt
+from featuredb.llm.prompts import Prompt, one_line, read_prompt
 from featuredb.llm.settings import whole, yes_no
 from featuredb.llm.windows import Panel, Window, around, by_quantile, firing, seeded, shown
 from featuredb.store.passages import Examples
@@ -57,7 +57,7 @@ class Labeling:
         n_examples = whole(request.options, "n_examples", N_EXAMPLES, LEAST, 200)
         return cls(request, n_examples, yes_no(request.options, "output_tokens", False))
 
-    def estimate(self, prices: Prices, max_tokens: int, kept: Callable[[Question], bool]) -> Estimate:
+    def estimate(self, prices: Prices, max_tokens: int, kept: KeptOf) -> Estimate:
         """What `proposals` would ask at most."""
         asks = (ask for ask, _ in self._asks() if ask is not None)
         return estimate_asks(asks, prices, max_tokens, kept)
