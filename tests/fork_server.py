@@ -156,6 +156,8 @@ def _be_child(job: dict[str, Any], plan: Any) -> None:
     for number, stream in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{job['output']}.{stream}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    # Where the tests run in the background of a script, every process inherits that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     status = 1
     try:
         os.chdir(job.get("cwd", "."))

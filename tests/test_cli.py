@@ -263,7 +263,9 @@ def test_a_reader_that_has_had_enough_ends_it_quietly() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_real_ctrl_c_leaves_no_traceback() -> None:
     # `sql -` waits for its statement, so the signal meets it at work once everything is imported.
+    # A process started in the background of a script inherits that SIGINT is ignored, and Python leaves it so.
     program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from featuredb.cli.main import main; import featuredb.cli.query, featuredb.cli.output;"
         "print('ready', flush=True); main(['sql', '-'])"
     )

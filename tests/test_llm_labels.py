@@ -246,7 +246,9 @@ def test_rows_are_the_same_whatever_the_order_of_answers(planted: Bench, server:
 
 
 PROGRAM = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run in the background
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from featuredb_plugins.openai import OpenAI
