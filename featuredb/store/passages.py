@@ -19,18 +19,16 @@ from featuredb.store.store import Store
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow
 
 Ints = NDArray[np.int32]
 Places = NDArray[np.int64]
 
-_PIECES = """
-    select context, on_panel, unnest(piece_starts) as position, unnest(piece_ends) as past,
-           unnest(piece_documents) as document, unnest(piece_offsets) as "offset"
-    from text.context order by context, position
+# Lists come as they lie, in the order of their rows: of what `unnest` makes of them no order is promised.
+_CONTEXTS = """
+    select context, on_panel, tokens, piece_starts, piece_ends, piece_documents, piece_offsets
+    from text.context order by context
 """
-_TOKENS = "select len(tokens) as length from text.context order by context"
-_IDS = "select unnest(tokens) as token from text.context order by context"
-_CONTEXTS = "select context from text.context order by context"
 _DOCUMENTS = "select document, name from text.document order by document"
 _TEXTS = "select text from text.token order by token"
 _PANEL = """
@@ -38,12 +36,8 @@ _PANEL = """
     where feature >= $first and feature < $last order by feature, context, position
 """
 _EXAMPLES = """
-    select feature, kind, rank, context, position, activation, window_start, len("window") as length
+    select feature, kind, rank, context, position, activation, window_start, "window"
     from kept.example where feature >= $first and feature < $last order by feature, kind, rank
-"""
-_WINDOWS = """
-    select unnest("window") as share from kept.example
-    where feature >= $first and feature < $last order by feature, kind, rank
 """
 
 
@@ -173,10 +167,10 @@ class PassageReader:
 
     def examples(self, first: int, last: int) -> Examples:
         """The kept examples of features first to last (left out) whose peak is in an admitted document."""
-        bounds = {"first": first, "last": last}
-        rows = self._numbers(_EXAMPLES, bounds)
-        kept = self._numbers(_WINDOWS, bounds)["share"].astype(np.float32) / np.float32(255)
-        length = rows["length"].astype(np.int64)
+        table = _table(self._connection, _EXAMPLES, {"first": first, "last": last})
+        rows = {name: table[name].to_numpy() for name in table.column_names if name != "window"}
+        stored, length = _lists(table["window"])
+        kept = stored.astype(np.float32) / np.float32(255)
         begins = np.concatenate([[0], np.cumsum(length)])
         at = self.passages.locate(rows["context"], rows["position"].astype(np.int32))
         chosen = np.flatnonzero(at >= 0)
@@ -222,14 +216,30 @@ def _numbers(
     return columns
 
 
+def _table(
+    connection: duckdb.DuckDBPyConnection, statement: str, params: dict[str, int] | None = None
+) -> pyarrow.Table:
+    return connection.sql(statement, params=params).to_arrow_table()
+
+
+def _lists(column: pyarrow.ChunkedArray) -> tuple[NDArray[Any], Places]:
+    """All elements of a column of lists, one list after another, and each list's length."""
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
+    if not chunks:
+        return np.zeros(0, np.int32), np.zeros(0, np.int64)
+    values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
+    lengths = [chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for chunk in chunks]
+    return np.concatenate(values), np.concatenate(lengths).astype(np.int64)
+
+
 def _read_passages(connection: duckdb.DuckDBPyConnection, admits: Callable[[str], bool]) -> Passages:
     names = {int(number): str(name) for number, name in connection.execute(_DOCUMENTS).fetchall()}
     admitted = np.array(sorted(number for number, name in names.items() if admits(name)), np.int32)
-    pieces = _numbers(connection, _PIECES)
-    ids = _numbers(connection, _IDS)["token"].astype(np.int32)
-    lengths = _numbers(connection, _TOKENS)["length"].astype(np.int64)
-    contexts = _numbers(connection, _CONTEXTS)["context"]
+    table = _table(connection, _CONTEXTS)
+    contexts = table["context"].to_numpy()
+    ids, lengths = _lists(table["tokens"])
     begins = np.concatenate([[0], np.cumsum(lengths)])[:-1]
+    pieces = _pieces(table, contexts)
     chosen = np.isin(pieces["document"], admitted)
     context = pieces["context"][chosen].astype(np.int32)
     position = pieces["position"][chosen].astype(np.int64)
@@ -238,7 +248,7 @@ def _read_passages(connection: duckdb.DuckDBPyConnection, admits: Callable[[str]
     source = begins[np.searchsorted(contexts, context)] + position
     within = np.arange(int(start[-1])) - np.repeat(start[:-1], count)
     return Passages(
-        token=ids[np.repeat(source, count) + within],
+        token=ids[np.repeat(source, count) + within].astype(np.int32),
         start=start,
         context=context,
         position=position.astype(np.int32),
@@ -248,3 +258,14 @@ def _read_passages(connection: duckdb.DuckDBPyConnection, admits: Callable[[str]
         names={number: names[number] for number in admitted.tolist()},
         texts=[text for (text,) in connection.execute(_TEXTS).fetchall()],
     )
+
+
+def _pieces(table: pyarrow.Table, contexts: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The pieces of all contexts, in order of context and position."""
+    lists = {"position": "piece_starts", "past": "piece_ends", "document": "piece_documents", "offset": "piece_offsets"}
+    pieces = {name: _lists(table[column])[0] for name, column in lists.items()}
+    _, counts = _lists(table["piece_starts"])
+    pieces["context"] = np.repeat(contexts, counts)
+    pieces["on_panel"] = np.repeat(table["on_panel"].to_numpy(), counts)
+    order = np.lexsort((pieces["position"], pieces["context"]))
+    return {name: values[order] for name, values in pieces.items()}
