@@ -2,6 +2,7 @@
 
 FeatureDBError        1   base; never raised itself
 ├── BadInput          3   a value, file or tensor that cannot be used as it is
+├── BudgetReached     3   what a language model may cost is spent; defined in featuredb.llm.budget
 ├── NotFound          4   nothing of that name
 ├── PluginFailed      5   a plugin broke, or one it needs is not installed
 ├── StoreUnusable     6   no store there, an older or newer one, a full disk

@@ -107,10 +107,10 @@ def _placements(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Fl
 
     From midranks, so that the cost is that of sorting. Source: Sun and Xu (2014), IEEE Signal Processing Letters 21.
     """
-    ranks = _midranks(scores)
+    ranks = midranks(scores)
     n, m = int(positive.sum()), int((~positive).sum())
-    above = (ranks[positive] - _midranks(scores[positive])) / m
-    below = 1 - (ranks[~positive] - _midranks(scores[~positive])) / n
+    above = (ranks[positive] - midranks(scores[positive])) / m
+    below = 1 - (ranks[~positive] - midranks(scores[~positive])) / n
     return above, below
 
 
@@ -131,7 +131,7 @@ def _placements_in_folds(
     return np.concatenate(above), np.concatenate(below), right / n_compared
 
 
-def _midranks(scores: Floats) -> Floats:
+def midranks(scores: Floats) -> Floats:
     """(n, F) ranks from 1 within each column, equal scores sharing the mean of their ranks."""
     n = len(scores)
     order = np.argsort(scores, axis=0, kind="stable")

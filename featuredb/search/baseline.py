@@ -83,7 +83,7 @@ def permuted_baseline(values: Floats, positive: NDArray[np.bool_], seed: int = S
 
     values: of features that fire on some text; those of the others are one half, the least that the best can be.
     """
-    from featuredb.concepts.auroc import _midranks
+    from featuredb.concepts.auroc import midranks
 
     random = np.random.default_rng(seed)
     n, n_positive = len(positive), int(positive.sum())
@@ -93,7 +93,7 @@ def permuted_baseline(values: Floats, positive: NDArray[np.bool_], seed: int = S
     best = np.full(N_DRAWS, 0.5)
     step = max(1, (1 << 22) // n)
     for start in range(0, values.shape[1], step):
-        ranks = _midranks(np.ascontiguousarray(values[:, start : start + step], np.float64))
+        ranks = midranks(np.ascontiguousarray(values[:, start : start + step], np.float64))
         above = dealt @ ranks - n_positive * (n_positive + 1) / 2
         np.maximum(best, above.max(axis=1, initial=0.0) / (n_positive * (n - n_positive)), out=best)
     return Baseline(float(np.median(best)), float(np.percentile(best, SHARE)), N_DRAWS)
