@@ -158,6 +158,16 @@ class TestImport:
         with store.reading() as session:
             assert [one.text for one in labels_of(session, "alpha/2")] == ["b"]
 
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [("a.csv", "feature,label\nalpha/1,a\n"), ("a.jsonl", '{"feature": "alpha/1", "label": "a"}\n')],
+    )
+    def test_a_column_called_label_is_the_text(self, store: Store, tmp_path: Path, name: str, said: str) -> None:
+        (tmp_path / name).write_text(said)
+        assert import_labels(store, tmp_path / name) == Imported(1, 0)
+        with store.reading() as session:
+            assert [one.text for one in labels_of(session, "alpha/1")] == ["a"]
+
     def test_the_same_file_twice_adds_nothing(self, store: Store, tmp_path: Path) -> None:
         file = tmp_path / "labels.csv"
         file.write_text("feature,text\nalpha/1,a\nalpha/1,a\nalpha/2,b\n")
@@ -176,7 +186,7 @@ class TestImport:
             ("a.csv", b"feature,text\nalpha/1,ok\nalpha/2\n", "row 3: no text"),
             ("a.csv", b"feature,text\nalpha/1,ok\nalpha/2,a,b\n", "row 3: more fields than columns"),
             ("a.csv", b'feature,text\nalpha/1,ok\nalpha/2,"a', "row 3: unexpected end of data"),
-            ("a.csv", b"feature,label\nalpha/1,ok\n", "no column 'text'"),
+            ("a.csv", b"feature,words\nalpha/1,ok\n", "no column 'text'"),
             ("a.csv", b"", "no column 'feature'"),
             ("a.csv", b"feature,text\n", "holds no labels"),
             ("a.csv", b"feature,text\nalpha/1,ok\nalpha/2,\xff\xfe\n", "is not UTF-8"),

@@ -203,6 +203,7 @@ def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise BadInput(f"{path} is neither CSV nor JSONL", hint="name it .csv or .jsonl")
     try:
         for number, fields in read(path):
+            fields.setdefault("text", fields.get("label"))  # people call that column either
             for name in ("feature", "text"):
                 if not isinstance(fields.get(name), str):
                     raise BadInput(f"{path}, row {number}: no {name}", hint="each row needs feature and text")
@@ -219,11 +220,10 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
-            missing = {"feature", "text"} - set(reader.fieldnames or ())
-            if missing:
-                raise BadInput(
-                    f"{path} has no column {min(missing)!r}", hint="its first line must name feature and text"
-                )
+            there = set(reader.fieldnames or ())
+            missing = [name for name in ("feature", "text") if name not in there]
+            if missing and not (missing == ["text"] and "label" in there):
+                raise BadInput(f"{path} has no column {missing[0]!r}", hint="its first line must name feature and text")
             for fields in reader:
                 if None in fields:
                     raise BadInput(f"{path}, row {reader.line_num}: more fields than columns", hint="quote commas")
@@ -244,5 +244,5 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not isinstance(fields, dict):
                 raise BadInput(f"{path}, row {number}: not an object", hint='write {"feature": ..., "text": ...}')
             optional = {name: fields[name] for name in ("note", "author") if isinstance(fields.get(name), str)}
-            optional |= {name: fields[name] for name in ("feature", "text", "score") if name in fields}
+            optional |= {name: fields[name] for name in ("feature", "text", "label", "score") if name in fields}
             yield number, optional
