@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from featuredb.labels.requests import Scored, ScoreRequest
 
-N_DECOYS = 9
-"""Other features' labels whose median figure is the baseline."""
+N_DECOYS = 50
+"""Other features' labels: their median figure is the baseline, and the label's rank among them gives the p value."""
 
 
 class PredicateFit:
@@ -19,15 +19,18 @@ class PredicateFit:
     or too broad.
     """
 
-    name = "predicate-fit.v1"
+    name = "predicate-fit.v2"
     options: tuple[str, ...] = ()
 
     def score(self, request: ScoreRequest) -> Iterator[Scored]:
         from statistics import median
 
+        import numpy as np
+
         from featuredb.errors import BadInput
         from featuredb.labels.fit import Draws, Panel, Samples, figures, fit
         from featuredb.labels.requests import Scored
+        from featuredb.labels.shares import rank_among
         from featuredb.predicates.tagged import Tagged
 
         tagged = Tagged(request.evidence.passages)
@@ -67,5 +70,6 @@ class PredicateFit:
                     "recall": found.recall,
                     "base_rate": found.base,
                     "n_firing": found.n_firing,
+                    **({"p": rank_among(found.pearson, np.array(others))[1]} if others else {}),
                 },
             )

@@ -12,6 +12,7 @@ from featuredb.errors import BadInput
 from featuredb.label_records import EstimateRow, LabelingRow, ScoringRow
 from featuredb.labels.make import DEFAULT_LABELER, LabelingPlan, estimate_labels, make_labels
 from featuredb.labels.score import DEFAULT_SCORERS, ScoringPlan, score_labels
+from featuredb.labels.shares import above_baseline
 from featuredb.labels.workshop import Workshop
 from featuredb.progress import ProgressReport, silent
 from featuredb.store.catalog import LabelRow, ScoreRow
@@ -138,7 +139,7 @@ def _summary(
 ) -> tuple[float | None, float | None, float | None]:
     """Median of the scores and of their baselines, and the share whose interval lies above the baseline."""
     found = (
-        select(LabelRow.feature_index, ScoreRow.value, ScoreRow.low, ScoreRow.baseline)
+        select(LabelRow.feature_index, ScoreRow.value, ScoreRow.low, ScoreRow.baseline, ScoreRow.details)
         .join(LabelRow, ScoreRow.label_id == LabelRow.id)
         .where(ScoreRow.scorer == scorer, ScoreRow.seed == work.seed, ScoreRow.reason.is_(None))
     )
@@ -149,10 +150,10 @@ def _summary(
     rows = [row for row in rows if wanted is None or row[0] in wanted]
     if not rows:
         return None, None, None
-    baselines = [baseline for _, _, _, baseline in rows if baseline is not None]
-    judged = [low > baseline for _, _, low, baseline in rows if low is not None and baseline is not None]
+    baselines = [row[3] for row in rows if row[3] is not None]
+    judged = [above for row in rows if (above := above_baseline(*row[2:])) is not None]
     return (
-        float(np.median([value for _, value, _, _ in rows])),
+        float(np.median([row[1] for row in rows])),
         float(np.median(baselines)) if baselines else None,
         float(np.mean(judged)) if judged else None,
     )

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Z = 1.959963984540054
 """Standard deviations to either side of a normal's mean between which 95 in 100 lie."""
+
+CHANCE = 0.05
+"""P value above which a label's rank among other features' labels is one that chance gives."""
+
+
+def above_baseline(low: float | None, baseline: float | None, details: Mapping[str, Any]) -> bool | None:
+    """Whether a score says more than another feature's label would; None where that is not known.
+
+    Its whole interval has to lie above the baseline, and where it was ranked among other labels (details "p", or "p_"
+    and a channel) the least p value, times the channels, has to be at most CHANCE. The interval says how well this
+    label's figure is known; how far apart the figures of wrong labels lie, which is more, only the rank says.
+    """
+    if low is None or baseline is None:
+        return None
+    found = [value for name, value in details.items() if (name == "p" or name.startswith("p_")) and value is not None]
+    return low > baseline and (not found or min(found) * len(found) <= CHANCE)
 
 
 def rank_among(own: float, others: NDArray[np.float64]) -> tuple[float, float]:

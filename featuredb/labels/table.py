@@ -10,6 +10,7 @@ from sqlalchemy import Select, case, func, select
 from sqlalchemy.orm import Session
 
 from featuredb.errors import BadInput
+from featuredb.labels.shares import above_baseline
 from featuredb.store.catalog import LabelRow, ScoreRow
 from featuredb.store.refs import FeatureRef, get_feature
 
@@ -133,8 +134,7 @@ def scores_of(session: Session, labels: Sequence[LabelRow]) -> dict[int, tuple[d
         rows = select(ScoreRow).where(ScoreRow.label_id.in_(wanted[start : start + 500])).order_by(ScoreRow.id)
         for row in session.scalars(rows):
             said = {name: getattr(row, name) for name in SCORE_FIELDS}
-            known = row.low is not None and row.baseline is not None
-            said["above_baseline"] = (row.low or 0) > (row.baseline or 0) if known else None
+            said["above_baseline"] = above_baseline(row.low, row.baseline, row.details)
             found.setdefault(row.label_id, []).append(said)
     return {label_id: tuple(scores) for label_id, scores in found.items()}
 
