@@ -75,7 +75,8 @@ class Buffers:
 
     def __init__(self, model: Model, hook: str, contexts: Iterator[Context], plan: TrainingPlan) -> None:
         self.model, self.hook, self.contexts, self.plan = model, hook, contexts, plan
-        self.n_rows = max(plan.batch_size, BUFFER_BYTES // (4 * plan.d_in))
+        # No more rows than the training takes: a short one need not run the model for a whole buffer.
+        self.n_rows = max(plan.batch_size, min(BUFFER_BYTES // (4 * plan.d_in), plan.n_tokens))
 
     def batches(self, skip: int = 0) -> Iterator[torch.Tensor]:
         """skip: batches to pass over; the model is not run for buffers that lie wholly among them."""

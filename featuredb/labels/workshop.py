@@ -39,6 +39,17 @@ class Workshop:
         """The dictionary's name."""
         return self._segment.dictionary
 
+    @cached_property
+    def hook(self) -> str:
+        """Where the dictionary reads."""
+        with self._store.reading() as session:
+            return get_dictionary(session, self.name).hook
+
+    def contexts(self, numbers: Sequence[int]) -> list[list[int]]:
+        """The tokens of kept contexts of the newest run, in the order of their numbers as given."""
+        found = self._reader.contexts(self._segment, numbers)
+        return [found[number]["tokens"] for number in numbers]
+
     @property
     def hook_out(self) -> str:
         """Where the dictionary writes: its last output's hook, or where it reads if it says nothing else."""
