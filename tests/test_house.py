@@ -33,6 +33,8 @@ def leaves(
     if not isinstance(command, click.Group):
         yield path, command
         return
+    if command.invoke_without_command and path:
+        yield path, command
     context = click.Context(command)
     for name in command.list_commands(context):
         below = command.get_command(context, name)
@@ -50,6 +52,10 @@ def parse(line: str) -> click.Command:
         name, below, words = command.resolve_command(context, list(words))
         assert below is not None, f"{name} in {line!r}"
         context = below.make_context(name, list(words), parent=context)
+        if isinstance(below, click.Group):
+            words = [*context._protected_args, *context.args]
+            if not words and below.invoke_without_command:
+                return below
         command = below
     return command
 

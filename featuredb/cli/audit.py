@@ -37,7 +37,6 @@ def _which(command: Any) -> Any:
     epilog=example(
         "featuredb audit --dictionary demo",
         "featuredb audit --check mislabelled --label-source neuronpedia",
-        "featuredb audit show demo/12",
     ),
 )
 @_which
