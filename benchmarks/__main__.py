@@ -21,7 +21,7 @@ from benchmarks.common import ROOT, Bench, Figure, machine, today
 
 NAMES = (
     *("throughput", "delphi", "memory", "demo", "segment", "show", "activate", "directions"),
-    *("planted", "search", "label_truth", "help"),
+    *("planted", "search", "label_truth", "label_causal", "label_nulls", "labelling", "help"),
 )
 """Each a module here; in this order, because some leave a store that a later one looks at."""
 PAGE = ROOT / "docs" / "benchmarks.md"

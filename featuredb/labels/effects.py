@@ -18,13 +18,13 @@ from featuredb.labels.workshop import Workshop
 if TYPE_CHECKING:
     import torch
 
-N_TEXTS = 8
-"""Neutral texts that a feature is added to."""
+N_TEXTS = 16
+"""Neutral texts that a feature is added to. More and shorter ones said a little more than 8 of 24 tokens."""
 
-LENGTH = 24
+LENGTH = 12
 """Tokens of each."""
 
-N_COMMON = 32
+N_COMMON = 64
 """Other features whose mean effect is taken off: what any push does says nothing of this one."""
 
 N_TOKENS = 12
@@ -40,6 +40,7 @@ class Effects:
         self._workshop = workshop
         self._evidence = evidence
         self._seed = seed
+        self._known: dict[int, Floats] = {}
 
     @cached_property
     def channel(self) -> str:
@@ -89,9 +90,15 @@ class Effects:
         import torch
 
         row = torch.from_numpy(self._workshop.decoder.take([feature])[0])
-        return self._change(row * float(self._evidence.largest[feature]))  # as strong as the run ever saw it
+        # As strong as the run ever saw it. From half to four times the 95th percentile the answer is the same.
+        return self._change(row * float(self._evidence.largest[feature]))
 
     def _own(self, feature: int) -> Floats:
+        if feature not in self._known:
+            self._known[feature] = self._measured(feature)
+        return self._known[feature]
+
+    def _measured(self, feature: int) -> Floats:
         change = self._pushed(feature)
         if self.channel == "embedding":
             return change
