@@ -7,7 +7,7 @@ CHECKED := featuredb tests .links/featuredb_ingest .links/featuredb_plugins .lin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test bench bench-truth lint format clean
 
 demo: $(STAMP)
 	$(BIN)/featuredb demo
@@ -22,6 +22,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+bench-truth: $(STAMP)
+	$(BIN)/python -m benchmarks truth_labels truth_polysemantic truth_structure truth_context truth_manifold
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

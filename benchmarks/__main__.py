@@ -21,7 +21,8 @@ from benchmarks.common import ROOT, Bench, Figure, machine, today
 
 NAMES = (
     *("throughput", "delphi", "memory", "demo", "segment", "show", "activate", "directions"),
-    *("planted", "search", "label_truth", "label_causal", "label_nulls", "labelling", "help"),
+    *("planted", "search", "label_truth", "label_causal", "label_nulls", "labelling", "audit"),
+    *("truth_labels", "truth_polysemantic", "truth_structure", "truth_context", "truth_manifold", "help"),
 )
 """Each a module here; in this order, because some leave a store that a later one looks at."""
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -38,13 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Takes featuredb's figures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all when none is given")
     parser.add_argument("--out", type=Path, help=f"the page to write; by default {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--stores", type=Path, metavar="FOLDER", help="keep models and stores here for the next time")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing written unless --out is given")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(NAMES)
     if unknown:
         parser.error(f"no figure called {min(unknown)!r}; there are {', '.join(NAMES)}")
     names = [name for name in NAMES if not arguments.names or name in arguments.names]
-    figures, details = take(names, quick=arguments.quick)
+    figures, details = take(names, quick=arguments.quick, stores=arguments.stores)
     print("\n".join(_row(figure) for found in figures.values() for figure in found))
     for heading, table in details.items():
         print(f"\n{heading}\n{table}")
@@ -55,19 +57,25 @@ def main() -> None:
     sys.exit(any(figure.met is False for found in figures.values() for figure in found) and not arguments.quick)
 
 
-def take(names: Sequence[str], *, quick: bool) -> tuple[dict[str, list[Figure]], dict[str, str]]:
-    """The figures by name, and the tables that go with them."""
+def take(names: Sequence[str], *, quick: bool, stores: Path | None) -> tuple[dict[str, list[Figure]], dict[str, str]]:
+    """The figures by name, and the tables that go with them. stores: where models and stores are kept, if anywhere."""
+    if stores is not None:
+        stores.mkdir(parents=True, exist_ok=True)
+        return _taken(names, Bench(stores, quick, {}))
     cache = ROOT / ".bench"
     cache.mkdir(exist_ok=True)
-    figures = {}
     with tempfile.TemporaryDirectory(dir=cache, prefix="work-") as folder:
-        bench = Bench(Path(folder), quick, {})
-        for name in names:
-            start = time.perf_counter()
-            print(name, file=sys.stderr, flush=True)
-            figures[name] = import_module(f"benchmarks.{name}").measure(bench)
-            bench.say(f"{name} took {time.perf_counter() - start:.0f} s")
-        return figures, bench.details
+        return _taken(names, Bench(Path(folder), quick, {}))
+
+
+def _taken(names: Sequence[str], bench: Bench) -> tuple[dict[str, list[Figure]], dict[str, str]]:
+    figures = {}
+    for name in names:
+        start = time.perf_counter()
+        print(name, file=sys.stderr, flush=True)
+        figures[name] = import_module(f"benchmarks.{name}").measure(bench)
+        bench.say(f"{name} took {time.perf_counter() - start:.0f} s")
+    return figures, bench.details
 
 
 def page(before: str, figures: Mapping[str, Sequence[Figure]], details: Mapping[str, str]) -> str:
@@ -90,7 +98,7 @@ def _kept(before: str) -> tuple[dict[str, list[str]], dict[str, str]]:
         names = [name for name in NAMES if line.startswith(f"| {_title(name)}")]
         for name in names:
             rows.setdefault(name, []).append(line)
-    found = re.findall(r"^## (Where .+)\n\n((?:\|.*\n)+)", before, re.MULTILINE)
+    found = re.findall(r"^## (?!Figures|Machine)(.+)\n\n((?:\|.*\n)+)", before, re.MULTILINE)
     return rows, {heading: table.rstrip("\n") for heading, table in found}
 
 
