@@ -1,0 +1,98 @@
+"""Says which labels are those of several features, and what tells the features apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy import bool_
+    from numpy.typing import NDArray
+
+    from featuredb.audit.requests import AuditRequest, Judged
+    from featuredb.audit.sharing import Contrast
+    from featuredb.labels.requests import LabelToScore
+
+N_OTHERS = 8
+"""Features of one label that are named."""
+
+
+class Ambiguous:
+    """A label that another feature has too: the same words, the same executable part, or one that holds of nearly the
+    same tokens. What tells the features apart is read off the half of the documents that no labeler has seen."""
+
+    name = "ambiguous.v1"
+    findings: tuple[str, ...] = ("ambiguous",)
+    options: tuple[str, ...] = ()
+
+    def audit(self, request: AuditRequest) -> Iterator[Judged]:
+        from featuredb.audit.absorption import columns_of
+        from featuredb.audit.pairs import contexts_of
+        from featuredb.audit.requests import Judged
+        from featuredb.audit.sharing import Contrasts, sharing
+        from featuredb.errors import BadInput
+        from featuredb.predicates.tagged import Tagged
+        from featuredb.search.scope import ENOUGH_FIRINGS
+
+        tagged = Tagged(request.audit.passages)
+        on_panel = request.audit.passages.on_panel
+
+        def holds(label: LabelToScore) -> NDArray[bool_] | None:
+            try:
+                return tagged.holds(label.predicate)[on_panel] if label.predicate is not None else None
+            except BadInput:  # a label of an older bank of predicates
+                return None
+
+        enough = request.everything.n_fires >= ENOUGH_FIRINGS
+        labels = [label for feature, label in sorted(request.labels.items()) if enough[feature]]
+        shared = sharing(labels, holds, request.seed)
+        columns = columns_of(request.panel, request.everything, request.audit)
+        contrasts = Contrasts(request.panel, request.everything.passages, columns)
+        for feature in request.features:
+            if feature not in shared:
+                continue
+            label, others = request.labels[feature], shared[feature][:N_OTHERS]
+            if not others:
+                yield Judged(feature, 0.0, flagged=False, label_id=label.label_id)
+                continue
+            names = [one.other for one in others]
+            contrast = contrasts.of(feature, names)
+            yield Judged(
+                feature,
+                others[0].likeness,
+                flagged=True,
+                evidence=_evidence(contrast)
+                | {
+                    "others": names,
+                    "n_others": len(shared[feature]),
+                    "same": others[0].how,
+                    "examples": contexts_of(request.panel, request.everything.passages, [feature, names[0]]),
+                },
+                suggestion=_suggestion(contrast, names),
+                label_id=label.label_id,
+            )
+
+
+def _evidence(contrast: Contrast) -> dict[str, Any]:
+    return {
+        "fires_more_on": list(contrast.more),
+        "fires_less_on": list(contrast.less),
+        "fires_more_after": list(contrast.before),
+        "fires_more_in": contrast.document,
+        "same_tokens": contrast.overlap,
+    }
+
+
+def _suggestion(contrast: Contrast, names: list[int]) -> str:
+    from featuredb.predicates.expression import quote
+
+    them = f"feature {names[0]}" if len(names) == 1 else f"features {', '.join(map(str, names[:3]))}"
+    if contrast.more:
+        return f"Say in the label what tells it from {them}: it fires more on {', '.join(map(quote, contrast.more))}."
+    if contrast.before:
+        return (
+            f"Say in the label what tells it from {them}: it fires more after {', '.join(map(quote, contrast.before))}."
+        )
+    if contrast.document:
+        return f"Say in the label what tells it from {them}: it fires more in {contrast.document}."
+    return f"Nothing that was counted tells it from {them}: see whether they are one."
