@@ -1,0 +1,186 @@
+"""What the margin of a label, its reach, and a better label come to: mislabelled, too narrow, too broad, or sound.
+
+1.  *Mislabelled* takes two things: its own label is supported no better than random ones are (p_random above RANDOM),
+    as badly as hardly any sound label (p_sound at most RARE), and a label made from the other half of the documents
+    fits clearly better here (q, over all labels judged, at most RATE). A label that nothing beats is not called wrong.
+2.  *Too narrow* and *too broad* are labels that are not wrong: of low recall and high precision, or the reverse, where
+    a label made from the other half mends that by MENDED at least and fits better by GAIN, q at most RATE.
+
+Rule: which features are looked at, and what is decided; figures are worked out elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featuredb.audit.alternatives import Alternatives, Better, by_decile, right_at_the_top
+from featuredb.audit.chance import RATE, benjamini_hochberg
+from featuredb.audit.comparing import USUAL, Compared, Comparing
+from featuredb.audit.margin import Margins, margins
+from featuredb.audit.samples import look_up
+from featuredb.predicates.text import Mask
+
+if TYPE_CHECKING:
+    from featuredb.audit.requests import AuditRequest
+
+RANDOM, RARE = 0.05, 0.03
+"""A label is unsupported where more than the first share of random ones fits as well, and of sound ones at most the
+second as badly. The second is told from the labels themselves, and measured it is up to twice as large."""
+
+RANDOM_ALONE = 0.1
+"""The first of them, where too few labels tell what sound ones are like."""
+
+NARROW, BROAD = (0.5, 0.6), (0.6, 0.4)
+"""At most this recall and at least this precision; at least this recall and at most this precision."""
+
+MENDED, GAIN = 0.2, 0.1
+"""What another label has to add to the recall, or precision, and to the correlation."""
+
+MOST_MADE = 150
+"""Labels made for those that may be wrong, and for those that may be narrow or broad: the worst of each first."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is made of one label."""
+
+    feature: int
+    support: float
+    p_random: float
+    p_sound: float
+    finding: str | None = None
+    better: Better | None = None
+    q: float | None = None
+    deciles: tuple[float, ...] = ()
+    top_only: bool = False
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of F features: margins by feature, in the order of `compared.features`."""
+
+    compared: Compared
+    support: np.ndarray
+    p_random: np.ndarray
+    p_sound: np.ndarray
+    best_rival: np.ndarray
+
+
+def judge_margins(compared: Compared, channels: Iterable[str] | None = None) -> Judgement:
+    """The margins of all labels; those that a channel cannot judge are held against others without that channel.
+
+    channels: only these, where given.
+    """
+    names = np.array(compared.channels)
+    allowed = np.isin(names, list(names if channels is None else channels))
+    known = ~np.isnan(compared.own) & allowed
+    special = np.isin(names, ["executable", "named"])
+    n = len(compared.features)
+    found = {name: np.full(n, np.nan) for name in ("support", "p_random", "p_sound")}
+    rival = np.full(n, -1)
+    patterns = known | (~special & allowed)
+    for pattern in np.unique(patterns, axis=0):
+        mine = (patterns == pattern).all(axis=1)
+        if not pattern.any():
+            continue
+        usual = np.array([USUAL[name] for name in names[pattern]])
+        own, decoys, rivals = (
+            part[:, pattern].astype(np.float64) for part in (compared.own, compared.decoys, compared.rivals)
+        )
+        # All that have those figures say what they are worth, this pattern's or not.
+        reference = mine | (~np.isnan(own) | ~special[pattern]).all(axis=1)
+        told: Margins = margins(own[reference], decoys[reference], rivals[reference], usual)
+        ours = mine[reference]
+        for name, values in found.items():
+            values[mine] = getattr(told, name)[ours]
+        rival[mine] = told.best_rival[ours]
+    return Judgement(compared, found["support"], found["p_random"], found["p_sound"], rival)
+
+
+def suspected(judgement: Judgement) -> np.ndarray:
+    """(F,) whether each label is unsupported."""
+    known = ~np.isnan(judgement.p_sound)
+    told = (judgement.p_random > RANDOM) & (judgement.p_sound <= RARE)
+    return np.where(known, told, judgement.p_random > RANDOM_ALONE)
+
+
+def verdicts(request: AuditRequest, comparing: Comparing, judgement: Judgement, asked: set[int]) -> list[Verdict]:
+    """One for each feature asked for."""
+    features = judgement.compared.features
+    places = [place for place, feature in enumerate(features) if feature in asked]
+    unsupported = suspected(judgement)
+    wrong = sorted((place for place in places if unsupported[place]), key=lambda place: judgement.support[place])
+    reaches = {place: _reach(comparing, features[place]) for place in places if not unsupported[place]}
+    uneven = sorted((place for place, (name, _) in reaches.items() if name), key=lambda place: reaches[place][1])
+    alternatives = Alternatives(request, comparing.tagged, comparing.panel)
+    found: dict[int, Better] = {}
+    for place in sorted([*wrong[:MOST_MADE], *uneven[:MOST_MADE]]):
+        others = judgement.compared.rival_labels[place] if unsupported[place] else ()
+        better = alternatives.better(features[place], own_mask(comparing, features[place]), others)
+        if better is not None:
+            found[place] = better
+    findings = {
+        place: "mislabelled" if unsupported[place] else reaches[place][0]
+        for place, better in found.items()
+        if unsupported[place] or _mends(reaches[place][0], better)
+    }
+    q = _rates(places, findings, found)
+    return [
+        _verdict(comparing, judgement, place, findings.get(place), found.get(place), q.get(place)) for place in places
+    ]
+
+
+def own_mask(comparing: Comparing, feature: int) -> Mask | None:
+    """The tokens a feature's label holds of: by its executable part, or else by the words it names."""
+    label = comparing.labels[feature]
+    mask = comparing.executable.mask_of(label)
+    return comparing.named.mask_of(label) if mask is None else mask
+
+
+def _rates(places: list[int], findings: Mapping[int, str | None], found: Mapping[int, Better]) -> dict[int, float]:
+    """q of each that a finding may be made of; all others judged count as tests that found nothing."""
+    p = [found[place].p if findings.get(place) else 1.0 for place in places]
+    return dict(zip(places, benjamini_hochberg(p).tolist(), strict=True))
+
+
+def _reach(comparing: Comparing, feature: int) -> tuple[str | None, float]:
+    """Whether a label with an executable part may be too narrow or too broad, and its F1."""
+    figures, known = comparing.executable.fits(comparing.samples[feature], [comparing.labels[feature]])
+    if not len(known):
+        return None, 0.0
+    recall, precision, f1 = float(figures.recall[0]), float(figures.precision[0]), float(figures.f1[0])
+    if recall <= NARROW[0] and precision >= NARROW[1]:
+        return "too-narrow", f1
+    if recall >= BROAD[0] and precision <= BROAD[1]:
+        return "too-broad", f1
+    return None, f1
+
+
+def _mends(name: str | None, better: Better) -> bool:
+    if better.fit.pearson < better.own.pearson + GAIN:
+        return False
+    if name == "too-narrow":
+        return better.fit.recall >= better.own.recall + MENDED
+    return better.fit.precision >= better.own.precision + MENDED
+
+
+def _verdict(
+    comparing: Comparing, judgement: Judgement, place: int, name: str | None, better: Better | None, q: float | None
+) -> Verdict:
+    feature = judgement.compared.features[place]
+    flagged = name is not None and q is not None and q <= RATE
+    figures = (float(judgement.support[place]), float(judgement.p_random[place]), float(judgement.p_sound[place]))
+    if not flagged or better is None:
+        return Verdict(feature, *figures, q=q if name else None)
+    mask = own_mask(comparing, feature)
+    if mask is None:
+        return Verdict(feature, *figures, name, better, q)
+    sample = comparing.samples[feature]
+    holds = look_up([np.packbits(mask)], sample.at)[0]
+    shares = by_decile(sample.activation, sample.weight, holds)
+    top = right_at_the_top(shares, float(mask[comparing.panel.at].mean()))
+    return Verdict(feature, *figures, name, better, q, tuple(shares), top)
