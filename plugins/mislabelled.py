@@ -58,6 +58,8 @@ def _judged(request: AuditRequest, comparing: Comparing, judgement: Judgement, v
 
     label = request.labels[verdict.feature]
     evidence: dict[str, object] = {"support": round(verdict.support, 4), "p_random": round(verdict.p_random, 5)}
+    if verdict.deciles:
+        evidence["by_decile"] = [round(share, 3) for share in verdict.deciles]
     score = 1 / (1 + math.exp(min(max(verdict.support, -30), 30)))
     if verdict.better is not None:
         own, other = verdict.better.own, verdict.better.fit
@@ -105,7 +107,7 @@ def _evidence(request: AuditRequest, comparing: Comparing, judgement: Judgement,
         "scores": dict(request.scores(request.labels[feature].label_id)),
     }
     if verdict.deciles:
-        evidence |= {"by_decile": list(verdict.deciles), "right_at_the_top": verdict.top_only}
+        evidence["right_at_the_top"] = verdict.top_only
     if beaten_by is not None:
         evidence |= {"nearest_other": beaten_by.text}
         evidence |= {"others": [beaten_by.feature]} if beaten_by.feature >= 0 else {}

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 N_DRAWS = 200
 """Draws of documents by which the error of a difference is known."""
 
+LEAST_P = 1e-6
+"""A normal's tail says nothing farther out than this of what some hundred draws have."""
+
 N_DECILES, ENOUGH = 10, 100
 """Tenths of a feature's firings by strength; thirds where fewer than so many firings are known."""
 
@@ -57,7 +60,7 @@ class Better:
     fit: Fit
     own: Fit
     p: float
-    """Chance of such a difference in correlation where the other label fits no better."""
+    """Chance of such a difference in correlation where the other label fits no better; LEAST_P at least."""
 
 
 class Alternatives:
@@ -111,7 +114,7 @@ class Alternatives:
         gain = float(figures(two.sum(axis=0), density).pearson - figures(one.sum(axis=0), density).pearson)
         drawn = self._draws.figures(two, density).pearson - self._draws.figures(one, density).pearson
         error = max(float(np.std(drawn)), 1e-3)
-        return 0.5 * math.erfc(gain / error / math.sqrt(2))
+        return max(LEAST_P, 0.5 * math.erfc(gain / error / math.sqrt(2)))
 
 
 def _fit(found: Figures) -> Fit:

@@ -171,8 +171,8 @@ def _deciles(deciles: Sequence[tuple[float, int]]) -> Iterator[str]:
 
 def _decile_words() -> str:
     return (
-        "The share of a feature's firings that its label tells, by tenths of their strength, from the weakest (1) to "
-        "the strongest; the median over features. A label that is right at the top alone tells little of the feature."
+        "The share of a feature's firings that its label tells, by tenths of their strength, from the strongest (1) to "
+        "the weakest; the median over features. A label that is right at the top alone tells little of the feature."
     )
 
 

@@ -64,7 +64,7 @@ class Report:
     doubts: dict[str, int]
     """Judged labels with a finding of OF_LABELS; each counted once, under the first of these names."""
     by_decile: tuple[tuple[float, int], ...]
-    """For each tenth of the firings, the weakest first: the median share of them that the labels tell, and of how many
+    """For each tenth of the firings, the strongest first: the median share of them that labels tell, and of how many
     features. Empty where no check says."""
     lines: tuple[CheckLine, ...]
     worst: tuple[FindingCard, ...]

@@ -174,13 +174,14 @@ def _verdict(
     feature = judgement.compared.features[place]
     flagged = name is not None and q is not None and q <= RATE
     figures = (float(judgement.support[place]), float(judgement.p_random[place]), float(judgement.p_sound[place]))
-    if not flagged or better is None:
-        return Verdict(feature, *figures, q=q if name else None)
+    shares: tuple[float, ...] = ()
+    top = False
     mask = own_mask(comparing, feature)
-    if mask is None:
-        return Verdict(feature, *figures, name, better, q)
-    sample = comparing.samples[feature]
-    holds = look_up([np.packbits(mask)], sample.at)[0]
-    shares = by_decile(sample.activation, sample.weight, holds)
-    top = right_at_the_top(shares, float(mask[comparing.panel.at].mean()))
-    return Verdict(feature, *figures, name, better, q, tuple(shares), top)
+    if mask is not None:
+        sample = comparing.samples[feature]
+        holds = look_up([np.packbits(mask)], sample.at)[0]
+        shares = tuple(by_decile(sample.activation, sample.weight, holds))
+        top = right_at_the_top(shares, float(mask[comparing.panel.at].mean()))
+    if not flagged or better is None:
+        return Verdict(feature, *figures, q=q if name else None, deciles=shares)
+    return Verdict(feature, *figures, name, better, q, shares, top)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from featuredb.records import FindingCard
 
-NOT_FIGURES = ("examples", "others")
-NAME_WIDTH = 16
+NOT_FIGURES = ("examples", "others", "predicate")
+NAME_WIDTH = 20
 
 
 def finding_lines(feature: str, findings: Sequence[FindingCard], screen: Console) -> Iterator[Text]:
@@ -77,6 +77,9 @@ def _figure(name: str, value: Any, width: int) -> Iterator[Text]:
     if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
         for number, item in enumerate(value, start=1):
             yield from _named(f"{said} {number}", _facts(item), width)
+    elif isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values()):
+        for inner, item in value.items():
+            yield from _named(f"{said}: {inner}", _facts(item), width)
     elif isinstance(value, Mapping):
         yield from _named(said, _facts(value), width)
     elif value is not None and value != []:
