@@ -9,28 +9,20 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.common import Bench, Figure, featuredb_command, run_measured
-from benchmarks.demo import demo_store
+from benchmarks.labelled import labelled
 
 ASKED = 120
 
 
 def measure(bench: Bench) -> list[Figure]:
-    store = labelled_demo(bench)
+    store = bench.folder / "demo-audited.fdb"
+    shutil.copytree(labelled(bench, "demo"), store, dirs_exist_ok=True)
     command = [featuredb_command(), "audit", "--dictionary", "demo", "--quiet", "--limit", "1", "--db", str(store)]
     seconds, peak = run_measured(command)
     found = _findings(store)
     bench.details["What the audit finds in the demo"] = _table(found)
     how = f"`featuredb audit`: every check, 2,048 features; {os.cpu_count()} cores"
     return [Figure("audit", f"≤ {ASKED} s", f"{seconds:.0f} s, peak {peak:,.0f} MiB", how, seconds <= ASKED)]
-
-
-def labelled_demo(bench: Bench) -> Path:
-    """A copy of the demo's store with labels, made where no other figure has yet."""
-    store = bench.folder / "demo-audited.fdb"
-    if not store.exists():
-        shutil.copytree(demo_store(bench), store)
-        subprocess.run([featuredb_command(), "label", "make", "demo", "--quiet", "--db", str(store)], check=True)
-    return store
 
 
 def _findings(store: Path) -> dict[str, int]:

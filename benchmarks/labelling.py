@@ -13,7 +13,7 @@ ASKED = 90
 
 
 def measure(bench: Bench) -> list[Figure]:
-    store = bench.folder / "demo-labelled.fdb"
+    store = bench.folder / "demo-timed-labels.fdb"
     shutil.copytree(demo_store(bench), store)  # other figures want the demo as it was left
     command, where = featuredb_command(), ("--again", "--quiet", "--db", str(store))
     label, label_peak = run_measured([command, "label", "make", "demo", *where])

@@ -5,7 +5,6 @@ Rule: the labels' exchange and its figures are `featuredb.testing.truth.labels`;
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import Bench, Figure
 from benchmarks.label_concepts import CONCEPTS
+from benchmarks.labelled import TITLES, labelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,23 +105,10 @@ class Series:
 
 
 def measure(bench: Bench) -> list[Figure]:
-    store = bench.folder / "truth-labels.fdb"
-    shutil.copytree(_labelled_demo(bench), store)
-    rows = on_store(bench, store, "demo", "the demo")
-    real = bench.folder / "minilm.fdb"
-    if real.exists():
-        rows += on_store(bench, real, "minilm", "all-MiniLM-L6-v2")
+    rows = []
+    for dictionary, title in TITLES.items():
+        rows += on_store(bench, labelled(bench, dictionary), dictionary, title)
     return [*rows, *on_concepts(bench)]
-
-
-def _labelled_demo(bench: Bench) -> Path:
-    from benchmarks.common import featuredb_command, run_measured
-    from benchmarks.demo import demo_store
-
-    store = bench.folder / "truth-labels-made.fdb"
-    shutil.copytree(demo_store(bench), store)
-    run_measured([featuredb_command(), "label", "make", "demo", "--quiet", "--db", str(store)])
-    return store
 
 
 def on_store(bench: Bench, path: Path, dictionary: str, where: str) -> list[Figure]:

@@ -147,7 +147,10 @@ class Scorer(Protocol):
 
 
 class Check(Protocol):
-    """Says which features, or labels of features, are not to be trusted. Group `featuredb.checks`."""
+    """Says which features, or labels of features, are not to be trusted. Group `featuredb.checks`.
+
+    One whose findings describe a feature and are no fault of it sets `describes = True` beside its name.
+    """
 
     name: str
     findings: tuple[str, ...]

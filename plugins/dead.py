@@ -15,6 +15,7 @@ class Dead:
     name = "dead.v1"
     findings: tuple[str, ...] = ("dead",)
     options: tuple[str, ...] = ()
+    describes = True
 
     def audit(self, request: AuditRequest) -> Iterator[Judged]:
         from featuredb.audit.rates import largest_rate, n_tokens

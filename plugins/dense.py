@@ -19,6 +19,7 @@ class Dense:
     name = "dense.v1"
     findings: tuple[str, ...] = ("dense",)
     options: tuple[str, ...] = ()
+    describes = True
 
     def audit(self, request: AuditRequest) -> Iterator[Judged]:
         from featuredb.audit.requests import Judged

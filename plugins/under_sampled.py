@@ -18,6 +18,7 @@ class UnderSampled:
     name = "under-sampled.v1"
     findings: tuple[str, ...] = ("under-sampled",)
     options: tuple[str, ...] = ()
+    describes = True
 
     def audit(self, request: AuditRequest) -> Iterator[Judged]:
         from featuredb.audit.rates import largest_rate, n_tokens

@@ -221,3 +221,20 @@ def test_benjamini_hochberg_agrees_with_scipy_and_leaves_out_what_was_not_tested
 def test_a_p_value_from_draws_is_never_zero_and_counts_ties() -> None:
     assert empirical_p(2.0, [1.0, 2.0, 3.0]) == 3 / 4
     assert empirical_p(9.0, np.zeros(99)) == 0.01
+
+
+def test_evidence_is_shown_with_the_features_own_activations(db: featuredb.FeatureDB) -> None:
+    db.audit("top", ["suspicious"], options={"flag": "3"})
+    (card,) = db.explain("top/3")
+    firings = db.sql("select context, position, activation from panel where feature = 3 and context in (0, 1)")
+    strongest: dict[int, tuple[float, int]] = {}
+    for row in firings.to_pylist():
+        strongest[row["context"]] = max(strongest.get(row["context"], (0.0, 0)), (row["activation"], row["position"]))
+    assert card.examples
+    for example in card.examples:
+        if example.context not in strongest:
+            continue  # a kept example of a context that is not on the panel
+        activation, position = strongest[example.context]
+        assert example.position == position
+        assert example.activation == pytest.approx(activation)
+        assert example.activations[example.peak] == pytest.approx(activation, rel=0.01)

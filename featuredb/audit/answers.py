@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from featuredb.audit.checks import bare, descriptions
+from featuredb.audit.checks import bare, descriptions, severity
 from featuredb.audit.findings import current_findings, flags_of
 from featuredb.audit.gather import labels_to_judge
 from featuredb.labels.table import shown_labels
@@ -41,7 +41,7 @@ class Wanted:
 
 
 def read_findings(store: Store, dictionary: str, wanted: Wanted) -> list[FindingRow]:
-    """Findings of a dictionary, the worst first: those of labels, then other faults, then what only describes."""
+    """Findings of a dictionary, the worst first: wrong labels, then other faults, then what only describes."""
     with store.reading() as session:
         row = get_dictionary(session, dictionary)
         found = current_findings(
@@ -49,7 +49,7 @@ def read_findings(store: Store, dictionary: str, wanted: Wanted) -> list[Finding
         )
         found = [(finding, verdict) for finding, verdict in found if wanted.names(finding)]
         described = descriptions()
-        found.sort(key=lambda pair: _severity(pair[0], described))
+        found.sort(key=lambda pair: _badness(pair[0], described))
         features = {finding.feature_index for finding, _ in found}
         labels = shown_labels(session, row.id, features)
         judged = _texts(session, [finding.label_id for finding, _ in found if finding.label_id is not None])
@@ -68,9 +68,8 @@ def _judged(store: Store, dictionary_id: int, source: str | None) -> dict[int, i
     return {feature: label.label_id for feature, label in labels.items()}
 
 
-def _severity(finding: catalog.FindingRow, described: Collection[str]) -> tuple[bool, bool, bool, float, int]:
-    of_label = finding.label_id is not None
-    return not finding.flagged, finding.name in described, not of_label, -finding.score, finding.feature_index
+def _badness(finding: catalog.FindingRow, described: Collection[str]) -> tuple[bool, int, float, int]:
+    return not finding.flagged, severity(finding.name, described), -finding.score, finding.feature_index
 
 
 def findings_of(session: Session, dictionary: catalog.DictionaryRow, feature: int) -> tuple[FindingRow, ...]:
@@ -80,7 +79,8 @@ def findings_of(session: Session, dictionary: catalog.DictionaryRow, feature: in
     judged = _texts(session, [finding.label_id for finding, _ in found if finding.label_id is not None])
     flags = flags_of(session, dictionary.id, [feature])
     rows = [_row(dictionary.name, one, verdict, labels.get(feature), judged, flags) for one, verdict in found]
-    return tuple(sorted(rows, key=lambda row: -row.score))
+    described = descriptions()
+    return tuple(sorted(rows, key=lambda row: (severity(row.check, described), -row.score)))
 
 
 def with_findings(store: Store, answers: Iterable[Answer]) -> list[Answer]:

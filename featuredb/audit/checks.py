@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from featuredb.errors import BadInput, nearest
 from featuredb.plugins import Check, Registry
+
+SEVEREST = ("mislabelled", "too-broad", "too-narrow", "polysemantic", "absorbed", "drifting", "split", "duplicate")
+"""Findings that come first, in this order: those that make a label mislead most."""
+
+
+def severity(name: str, described: Collection[str]) -> int:
+    """Where findings of that name come among others: 0 first. described: those that are no fault."""
+    if name in SEVEREST:
+        return SEVEREST.index(name)
+    return len(SEVEREST) + (name in described)
 
 
 def chosen_checks(names: Sequence[str]) -> list[Check]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from featuredb.audit.answers import findings_of
 from featuredb.audit.checks import explained
-from featuredb.records import ExampleRow, FindingCard, FindingRow
+from featuredb.records import FindingCard, FindingRow
 from featuredb.search.cards import example_rows
+from featuredb.store.layout import RADIUS
 from featuredb.store.refs import get_feature
 from featuredb.store.segments import SegmentReader, SegmentRef
 from featuredb.store.store import Store
@@ -27,47 +28,59 @@ def explain(store: Store, reader: SegmentReader, feature: str) -> list[FindingCa
         row, index = get_feature(session, feature)
         findings = findings_of(session, row, index)
         segment = SegmentRef.newest(session, row)
-    kept = reader.examples(segment, index, EVERY) if findings else []
+    kept: dict[int, Mapping[str, Any]] = {}
+    for example in reader.examples(segment, index, EVERY) if findings else ():
+        kept.setdefault(example["context"], example)
     return [_card(one, reader, segment, kept) for one in findings]
 
 
 def _card(
-    finding: FindingRow, reader: SegmentReader, segment: SegmentRef, kept: Sequence[Mapping[str, Any]]
+    finding: FindingRow, reader: SegmentReader, segment: SegmentRef, kept: Mapping[int, Mapping[str, Any]]
 ) -> FindingCard:
     fields = {field.name: getattr(finding, field.name) for field in dataclasses.fields(finding)}
-    said = (finding.evidence or {}).get("examples", ())
-    return FindingCard(**fields, meaning=explained(finding.check), examples=_examples(reader, segment, kept, said))
+    said = list((finding.evidence or {}).get("examples", ()))[:N_EXAMPLES]
+    places = [(one, None) if isinstance(one, int) else (int(one[0]), int(one[1])) for one in said]
+    unknown = [context for context, position in places if not _is(kept.get(context), position)]
+    firings: dict[int, list[dict[str, Any]]] = {}
+    for row in reader.panel_of(segment, finding.index, unknown) if unknown else ():
+        firings.setdefault(row["context"], []).append(row)
+    rows: list[Mapping[str, Any]] = []
+    for context, position in places:
+        known = _is(kept.get(context), position)
+        found = kept[context] if known else _place(context, position, firings.get(context, ()))
+        rows += [] if found is None else [found]
+    return FindingCard(
+        **fields, meaning=explained(finding.plugin or finding.check), examples=example_rows(reader, segment, rows)
+    )
 
 
-def _examples(
-    reader: SegmentReader, segment: SegmentRef, kept: Sequence[Mapping[str, Any]], said: Sequence[Any]
-) -> tuple[ExampleRow, ...]:
-    """The contexts that the evidence names: at the feature's peak there, or at a stated place, where it may be silent.
-
-    said: numbers of contexts, or [context, position].
-    """
-    by_context: dict[int, Mapping[str, Any]] = {}
-    for row in kept:
-        by_context.setdefault(row["context"], row)
-    rows = []
-    for one in list(said)[:N_EXAMPLES]:
-        context, position = (one, None) if isinstance(one, int) else (int(one[0]), int(one[1]))
-        found = by_context.get(context)
-        if found is not None and position in (None, found["position"]):
-            rows.append(found)
-        elif position is not None:
-            rows.append(_silent(context, position))
-    return example_rows(reader, segment, rows)
+def _is(example: Mapping[str, Any] | None, position: int | None) -> bool:
+    """Whether a kept example is of the place that the evidence names; None: of its strongest in that context."""
+    return example is not None and position in (None, example["position"])
 
 
-def _silent(context: int, position: int) -> dict[str, Any]:
-    """A place that no kept example is of."""
+def _place(context: int, position: int | None, firings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A place that no kept example is of, as one: at the feature's strongest firing there, or where evidence says."""
+    if position is None and not firings:
+        return None
+    peak = max(firings, key=lambda row: row["activation"], default=None)
+    if position is None and peak is not None:
+        position = peak["position"]
+    assert position is not None
+    largest = peak["activation"] if peak is not None else 0.0
+    start = max(0, position - RADIUS)
+    window = [0] * (2 * RADIUS + 1)
+    for row in firings:
+        if start <= row["position"] < start + len(window):
+            window[row["position"] - start] = round(255 * row["activation"] / largest)
+    here = [row["activation"] for row in firings if row["position"] == position]
     return {
         "kind": "place",
         "rank": 0,
         "context": context,
         "position": position,
-        "activation": 0.0,
-        "window_start": position,
-        "window": [],
+        "activation": largest,
+        "window_start": start,
+        "window": window,
+        "shown": here[0] if here else 0.0,
     }

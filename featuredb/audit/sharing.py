@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from featuredb.audit.panel import Fired
 from featuredb.labels.requests import LabelToScore
 from featuredb.predicates.lift import A0, SIGNIFICANT, log_odds
+from featuredb.predicates.wording import UNCLEAR
 from featuredb.store.passages import Passages
 
 SAME_TOKENS = 0.9
@@ -58,6 +59,8 @@ def sharing(labels: Iterable[LabelToScore], holds: Holds, seed: int) -> dict[int
     by_text: dict[str, list[int]] = {}
     by_predicate: dict[str, list[int]] = {}
     for feature, label in known.items():
+        if label.text.startswith(UNCLEAR):
+            continue  # it claims nothing that could be true of two features
         by_text.setdefault(plain_text(label.text), []).append(feature)
         if label.predicate is not None:
             by_predicate.setdefault(json.dumps(label.predicate, sort_keys=True), []).append(feature)

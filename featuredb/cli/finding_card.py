@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from featuredb.records import FindingCard
 
-NOT_FIGURES = ("examples", "others", "predicate")
+NOT_SHOWN = ("examples", "predicate")
+NOT_FIGURES = (*NOT_SHOWN, "others")
 NAME_WIDTH = 20
 
 
@@ -87,7 +88,7 @@ def _figure(name: str, value: Any, width: int) -> Iterator[Text]:
 
 
 def _facts(item: Mapping[str, Any]) -> str:
-    kept = [(name, value) for name, value in item.items() if name not in NOT_FIGURES and value is not None]
+    kept = [(name, value) for name, value in item.items() if name not in NOT_SHOWN and value is not None]
     return "  ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in kept)
 
 

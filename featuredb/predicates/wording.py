@@ -33,6 +33,9 @@ LIFTED = 2.5
 OUTSTANDING, CONFIRMED = 1.6, 1.15
 """How far a promoted token that is named has to stand above the last one listed; the second, where text confirms it."""
 
+UNCLEAR = "no clear pattern"
+"""How the label of a feature begins that no expression tells."""
+
 FOLLOWS, FOLLOWS_MORE = 0.01, 3.0
 """Text confirms a promoted token that comes after that share of firings, and that many times as often as elsewhere."""
 
@@ -66,7 +69,7 @@ class Wording:
         if not choice.clear:
             found = self.examples(sample, np.ones(len(sample.at), np.bool_), self._token)
             said = f": most often {', '.join(map(quote, found))}" if found else ""
-            return f"no clear pattern{said}{self._pushes(sample, promoted)}"
+            return f"{UNCLEAR}{said}{self._pushes(sample, promoted)}"
         weight = sample.weights()[choice.firing]
         share = weight @ self._tagged.rows(sample.at[choice.firing]) / max(float(weight.sum()), 1e-12)
         said = self._said(choice.expression, share)

@@ -87,7 +87,8 @@ def _examples(reader: SegmentReader, segment: SegmentRef, index: int, most: int)
 def example_rows(
     reader: SegmentReader, segment: SegmentRef, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[ExampleRow, ...]:
-    """Examples as answers. rows: as `SegmentReader.examples` gives them."""
+    """Examples as answers. rows: as `SegmentReader.examples` gives them; `shown` is the activation at the place, where
+    that is not the largest of its window."""
     contexts = reader.contexts(segment, [row["context"] for row in rows])
     texts = reader.tokens(segment)
     pieces = [_piece(contexts[row["context"]], row["position"]) for row in rows]
@@ -107,7 +108,7 @@ def example_rows(
                 rank=row["rank"],
                 context=row["context"],
                 position=row["position"],
-                activation=row["activation"],
+                activation=row.get("shown", row["activation"]),
                 tokens=tuple(texts[token] for token in tokens),
                 activations=tuple(activations),
                 window_start=start,

@@ -49,6 +49,10 @@ _EXAMPLES_OF = """
     select feature, context, position from example
     where feature in (select unnest($features)) order by feature, kind, rank
 """
+_PANEL_OF = """
+    select context, position, activation from panel
+    where feature = $feature and context in (select unnest($contexts)) order by context, position
+"""
 _COUNTS_OF = """
     select feature, count(distinct context) as n from example
     where feature in (select unnest($features)) group by feature
@@ -127,6 +131,10 @@ class SegmentReader:
         """Up to `most` examples of each kind, by kind and rank, with kind as a word."""
         rows = self._rows(segment.path, _EXAMPLES, {"feature": index, "most": most})
         return [row | {"kind": KINDS[row["kind"]]} for row in rows]
+
+    def panel_of(self, segment: SegmentRef, index: int, contexts: Sequence[int]) -> list[dict[str, Any]]:
+        """A feature's firings in some contexts of the panel: context, position, activation; in order."""
+        return self._rows(segment.path, _PANEL_OF, {"feature": index, "contexts": sorted(set(contexts))})
 
     def contexts(self, segment: SegmentRef, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
         """The contexts of those numbers: tokens and pieces."""
