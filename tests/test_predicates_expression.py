@@ -224,3 +224,15 @@ def test_tokens_that_show_the_same_text_are_the_same_to_an_expression() -> None:
     for expression in ({"token": [" cat"]}, {"sequence": [["the", " cat"], [" the", " cat"]]}):
         assert twice.holds(expression).tolist() == [False, True, *[False] * 5, True]
         assert Tagged(passages).holds(expression).tolist() == twice.holds(expression).tolist()
+
+
+def test_expressions_make_way_for_others_and_are_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from featuredb.predicates import tagged as module
+
+    passages = passages_of(*PIECES)
+    tagged = Tagged(passages)
+    monkeypatch.setattr(module, "MOST_BYTES", 2 * len(np.packbits(np.zeros(passages.n_tokens, np.bool_))))
+    expressions = [{"token": [text]} for text in sorted(set(passages.texts))[:5]]
+    first = [tagged.holds(expression).tolist() for expression in expressions]
+    assert len(tagged._expressions) == 2
+    assert [tagged.holds(expression).tolist() for expression in expressions] == first

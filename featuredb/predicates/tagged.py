@@ -17,6 +17,9 @@ from featuredb.store.passages import Passages
 
 Bits = NDArray[np.uint8]
 
+MOST_BYTES = 1 << 29
+"""Room for expressions worked out; those that were asked for longest ago make way."""
+
 REST = 2
 """Letters that a word has to have beside what it is said to begin or end with."""
 
@@ -37,9 +40,14 @@ class Tagged:
         if "is" in checked:
             return self.predicate(checked["is"])
         key = json.dumps(checked, sort_keys=True)
-        if key not in self._expressions:
-            self._expressions[key] = np.packbits(self._evaluate(checked))
-        return self._unpacked(self._expressions[key])
+        found = self._expressions.pop(key, None)
+        if found is None:
+            found = np.packbits(self._evaluate(checked))
+            most = MOST_BYTES // max(1, found.nbytes)
+            while len(self._expressions) >= max(1, most):
+                del self._expressions[next(iter(self._expressions))]
+        self._expressions[key] = found  # the one asked for last comes last, and goes last
+        return self._unpacked(found)
 
     def predicate(self, name: str) -> Mask:
         """(N,) whether one predicate of the bank holds of each token."""
