@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -16,6 +17,11 @@ DOUBTS = {
     "too-narrow": "tell only a part of what the feature fires on",
     "too-broad": "tell much that the feature does not fire on",
 }
+
+SUPPORTED = "fit better than 19 of 20 random labels, and no check doubts them"
+UNSUPPORTED = (
+    "fit no better than random labels do, but nothing was found that fits better: neither right nor shown wrong"
+)
 
 LIMITS = (
     "A label is judged on the half of the documents that no labeler of this store has read; what makers of imported "
@@ -57,11 +63,27 @@ def as_html(report: Report) -> str:
 def _headline(report: Report) -> str:
     if not report.n_judged:
         return f"No label of {report.dictionary} has been judged yet."
-    share = report.n_trusted / report.n_judged
+    said = f"{report.n_supported:,} of {report.n_judged:,} judged labels ({_part(report)}) are supported"
+    if not report.by_decile:
+        return f"{said}."
+    (top, _), (bottom, _) = report.by_decile[0], report.by_decile[-1]
     return (
-        f"{report.n_trusted:,} of {report.n_judged:,} judged labels ({share:.0%}) are not in doubt; "
-        f"{report.n_judged - report.n_trusted:,} are."
+        f"{said}. Labels tell {top:.0%} of the strongest tenth of a feature's firings and {bottom:.0%} of the weakest."
     )
+
+
+def _part(report: Report) -> str:
+    """The share of labels that are supported, never rounded up."""
+    return f"{math.floor(1000 * report.n_supported / report.n_judged) / 10:g}%"
+
+
+def _kinds(report: Report) -> Iterator[tuple[str, int, str]]:
+    """Each kind of label: name, number, what that means."""
+    yield "supported", report.n_supported, SUPPORTED
+    for name, n in report.doubts.items():
+        yield name, n, DOUBTS[name]
+    yield "unsupported", report.n_unsupported, UNSUPPORTED
+    yield "no claim", report.n_unclaimed, "say themselves that no pattern is clear"
 
 
 def _scope(report: Report) -> str:
@@ -84,9 +106,7 @@ def _share(line: CheckLine) -> str:
 def _markdown(report: Report) -> Iterator[str]:
     yield from (f"# Audit of {_md(report.dictionary)}", "", f"**{_headline(report)}**", "", _scope(report), "")
     yield from ("## Labels", "", "| | labels | |", "| --- | ---: | --- |")
-    yield f"| not in doubt | {report.n_trusted:,} | |"
-    for name, n in report.doubts.items():
-        yield f"| {name} | {n:,} | {DOUBTS[name]} |"
+    yield from (f"| {name} | {n:,} | {said} |" for name, n, said in _kinds(report))
     if report.by_decile:
         yield from ("", "## By strength of firing", "", _decile_words(), "")
         yield from ("| tenth | median share told | features |", "| ---: | ---: | ---: |")
@@ -119,11 +139,10 @@ def _html(report: Report) -> Iterator[str]:
     yield f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style>'
     yield f'<h1>{title}</h1><p class="faint">{_t(_scope(report))}</p><p><strong>{_t(_headline(report))}</strong></p>'
     total = max(1, report.n_judged)
-    yield '<div class="bar" role="img" aria-label="share of judged labels that are not in doubt">'
-    yield f'<div class="good" style="width:{report.n_trusted / total:.2%}"></div>'
+    yield '<div class="bar" role="img" aria-label="share of judged labels that are supported">'
+    yield f'<div class="good" style="width:{report.n_supported / total:.2%}"></div>'
     yield f'<div class="bad" style="width:{sum(report.doubts.values()) / total:.2%}"></div></div>'
-    rows = [("not in doubt", f"{report.n_trusted:,}", "")]
-    rows += [(name, f"{n:,}", DOUBTS[name]) for name, n in report.doubts.items()]
+    rows = [(name, f"{n:,}", said) for name, n, said in _kinds(report)]
     yield from _table(("", "labels", ""), rows, numeric=(1,))
     if report.by_decile:
         yield f"<h2>By strength of firing</h2><p>{_t(_decile_words())}</p>"

@@ -19,6 +19,7 @@ from featuredb.audit.checks import bare, descriptions, explained
 from featuredb.audit.explain import explain
 from featuredb.audit.gather import labels_to_judge
 from featuredb.errors import BadInput, NotFound
+from featuredb.predicates.wording import UNCLEAR
 from featuredb.records import FindingCard, FindingRow
 from featuredb.search.scope import well_sampled
 from featuredb.store.catalog import DictionaryRow
@@ -30,6 +31,9 @@ ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown"}
 
 N_WORST = 12
 """Features shown with all their evidence."""
+
+CHANCE = 0.05
+"""Share of random labels that fit as well as one that is not supported."""
 
 OF_LABELS = ("mislabelled", "too-narrow", "too-broad")
 """Findings that are about how far a label can be believed, the worst first."""
@@ -63,6 +67,10 @@ class Report:
     """Those whose label was judged."""
     doubts: dict[str, int]
     """Judged labels with a finding of OF_LABELS; each counted once, under the first of these names."""
+    n_unsupported: int
+    """Judged labels without such a finding that fit no better than random ones do: neither right nor shown wrong."""
+    n_unclaimed: int
+    """Judged labels without a finding that say themselves that no pattern is clear."""
     by_decile: tuple[tuple[float, int], ...]
     """For each tenth of the firings, the strongest first: the median share of them that labels tell, and of how many
     features. Empty where no check says."""
@@ -73,9 +81,9 @@ class Report:
     version: str
 
     @property
-    def n_trusted(self) -> int:
-        """Judged labels with none of these findings."""
-        return self.n_judged - sum(self.doubts.values())
+    def n_supported(self) -> int:
+        """Judged labels that fit better than random ones do, and of which no check found a better."""
+        return self.n_judged - sum(self.doubts.values()) - self.n_unsupported - self.n_unclaimed
 
 
 def write_report(store: Store, reader: SegmentReader, dictionary: str, path: Path, *, force: bool = False) -> Path:
@@ -111,7 +119,10 @@ def read_report(store: Store, reader: SegmentReader, dictionary: str) -> Report:
     sampled = well_sampled(reader.figures(segment))
     labeled = [index for index in labels_to_judge(store, number, None) if sampled[index]]
     standing = [one for one in found if one.verdict != "dismissed"]
-    judged = {one.index for one in found if one.judged is not None and one.check in OF_LABELS}
+    judged = [one for one in found if one.judged is not None and one.check in OF_LABELS]
+    doubted = {one.index for one in standing if one.flagged and one.check in OF_LABELS}
+    unclaimed = {one.index for one in judged if (one.judged or "").startswith(UNCLEAR)} - doubted
+    unsupported = {one.index for one in judged if not _supported(one)} - doubted - unclaimed
     return Report(
         dictionary=dictionary,
         model=model,
@@ -122,6 +133,8 @@ def read_report(store: Store, reader: SegmentReader, dictionary: str) -> Report:
         n_labeled=len(labeled),
         n_judged=len(judged),
         doubts=_doubts(standing),
+        n_unsupported=len(unsupported),
+        n_unclaimed=len(unclaimed),
         by_decile=_deciles(found),
         lines=_lines(found, standing),
         worst=_worst(store, reader, standing),
@@ -129,6 +142,12 @@ def read_report(store: Store, reader: SegmentReader, dictionary: str) -> Report:
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=version("featuredb"),
     )
+
+
+def _supported(one: FindingRow) -> bool:
+    """Whether fewer than one in twenty random labels fit as well, as far as the check says."""
+    p = (one.evidence or {}).get("p_random")
+    return p is None or p <= CHANCE
 
 
 def _doubts(found: Sequence[FindingRow]) -> dict[str, int]:
