@@ -26,7 +26,7 @@ NAMES = (
 )
 """Each a module here; in this order, because some leave a store that a later one looks at."""
 PAGE = ROOT / "docs" / "benchmarks.md"
-NOTES = "## Notes"
+MACHINE, NOTES = "## Machine", "## Notes"
 HEADER = """\
 # Benchmarks
 
@@ -88,13 +88,13 @@ def page(before: str, figures: Mapping[str, Sequence[Figure]], details: Mapping[
     lines = "\n".join(row for name in NAMES for row in rows.get(name, []))
     shown = "".join(f"\n## {heading}\n\n{table}\n" for heading, table in tables.items())
     notes = before[before.index(NOTES) :] if NOTES in before else f"{NOTES}\n"
-    return f"{HEADER}\n## Figures\n\n{COLUMNS}{lines}\n\n## Machine\n\n{there}\n{shown}\n{notes}"
+    return f"{HEADER}\n## Figures\n\n{COLUMNS}{lines}\n\n{MACHINE}\n\n{there}\n{shown}\n{notes}"
 
 
 def _kept(before: str) -> tuple[dict[str, list[str]], dict[str, str]]:
     """The rows of an earlier page by figure, and its further tables by heading."""
     rows: dict[str, list[str]] = {}
-    for line in before.partition(NOTES)[0].splitlines():
+    for line in before.partition(MACHINE)[0].splitlines():
         names = [name for name in NAMES if line.startswith(f"| {_title(name)}")]
         for name in names:
             rows.setdefault(name, []).append(line)
