@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 N_OTHERS = 8
 """Features of one label that are named."""
 
+N_LABELS = 3
+"""Of which the labels are told."""
+
 
 class Ambiguous:
-    """A label that another feature has too: the same words, the same executable part, or one that holds of nearly the
-    same tokens. What tells the features apart is read off the half of the documents that no labeler has seen."""
+    """Another feature has this label too: the same words (text), the same rule behind them (predicate), or one that
+    holds of nearly the same tokens (tokens). So it does not tell which of them is meant.
+
+    What tells the features apart is read off the half of the documents that no labeler has seen.
+    """
 
     name = "ambiguous.v1"
     findings: tuple[str, ...] = ("ambiguous",)
@@ -66,9 +72,10 @@ class Ambiguous:
                     "others": names,
                     "n_others": len(shared[feature]),
                     "same": others[0].how,
+                    "their_labels": [request.labels[one].text for one in names[:N_LABELS]],
                     "examples": contexts_of(request.panel, request.everything.passages, [feature, names[0]]),
                 },
-                suggestion=_suggestion(contrast, names),
+                suggestion=_suggestion(contrast, names, label.text),
                 label_id=label.label_id,
             )
 
@@ -83,16 +90,16 @@ def _evidence(contrast: Contrast) -> dict[str, Any]:
     }
 
 
-def _suggestion(contrast: Contrast, names: list[int]) -> str:
+def _suggestion(contrast: Contrast, names: list[int], label: str) -> str:
     from featuredb.predicates.expression import quote
 
     them = f"feature {names[0]}" if len(names) == 1 else f"features {', '.join(map(str, names[:3]))}"
-    if contrast.more:
-        return f"Say in the label what tells it from {them}: it fires more on {', '.join(map(quote, contrast.more))}."
-    if contrast.before:
-        return (
-            f"Say in the label what tells it from {them}: it fires more after {', '.join(map(quote, contrast.before))}."
-        )
-    if contrast.document:
-        return f"Say in the label what tells it from {them}: it fires more in {contrast.document}."
+    # What the label says already tells nobody more.
+    new = [token for token in dict.fromkeys(map(quote, contrast.more)) if token not in label]
+    before = list(dict.fromkeys(map(quote, contrast.before)))
+    told = [f"on {', '.join(new)}"] if new else []
+    told += [f"after {', '.join(before)}"] if before else []
+    told += [f"in {contrast.document}"] if contrast.document and not told else []
+    if told:
+        return f"Say in the label what tells it from {them}: it fires more {' and '.join(told)}."
     return f"Nothing that was counted tells it from {them}: see whether they are one."

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 class Dense:
-    """A feature of density above 0.1, with the one that is its opposite: together they say how far along one direction
-    a token lies, either way.
+    """It fires on more than a tenth of all tokens. How strongly it fires may tell more of it than where; and some have
+    an opposite, so that the two together say how far along one direction a token lies, either way.
 
     Source: Sun et al. (2025), arXiv:2506.15679.
     """
@@ -60,5 +60,5 @@ def _partners(request: AuditRequest, dense: list[int]) -> dict[int, tuple[int, f
 
 def _suggestion(share: float, partner: int) -> str:
     if partner >= 0:
-        return f"Read it with feature {partner}, its opposite: the two are one direction."
-    return f"It fires on {share:.0%} of all tokens: look for what its activation grows with, not for what it fires on."
+        return f"Read it with feature {partner}, its opposite: the two look like one direction."
+    return f"It fires on {share:.0%} of all tokens: look for what its activation grows with, beside what it fires on."

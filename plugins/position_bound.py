@@ -22,11 +22,12 @@ LEAST = 20
 
 
 class PositionBound:
-    """Where a token stands tells whether the feature fires: mutual information above 0.05 bits a token, or 1 bit a
-    firing, beyond chance at a false discovery rate of 5%.
+    """Where a token stands, in its context or document, tells much of whether the feature fires. This describes a
+    feature and is no fault: a label that says where is then true.
 
-    Places are bins of doubling width, in the context and in the document. The score is 1 - 2^-gain: the share of places
-    that the feature leaves out.
+    Flagged from 0.05 bits of mutual information a token, or 1 bit a firing, beyond chance at a false discovery rate
+    of 5%. Places are bins of doubling width, in the context and in the document. The score is 1 - 2^-gain: the share of
+    places that the feature leaves out.
     """
 
     name = "position-bound.v1"
@@ -67,12 +68,12 @@ def _judged(feature: int, both: Sequence[Axis], found: list[Placed], row: int, c
     axis, one = both[most], found[most]
     mi = max(float(each.mi[row]) for each in found)
     flagged = chance[1] < RATE and (mi > BITS or gains[most] > GAIN)
-    evidence: dict[str, Any] = {"mi": mi, "gain": gains[most], "along": axis.name}
+    evidence: dict[str, Any] = {"bits_a_token": mi, "bits_a_firing": gains[most], "along": axis.name}
     if flagged:
         evidence["density"] = {
             _bin(axis, number): float(value) for number, value in enumerate(one.density[row].tolist())
         }
-    where = _bin(axis, int(one.density[row].argmax()))
+    often = int(one.density[row].argmax())
     return Judged(
         feature,
         1 - 2.0 ** -gains[most],
@@ -80,8 +81,13 @@ def _judged(feature: int, both: Sequence[Axis], found: list[Placed], row: int, c
         p=chance[0],
         q=chance[1],
         evidence=evidence,
-        suggestion=f"Say in its label that it fires at places {where} of a {axis.name}." if flagged else None,
+        suggestion=_suggestion(axis, often, float(one.density[row][often])) if flagged else None,
     )
+
+
+def _suggestion(axis: Axis, number: int, density: float) -> str:
+    where = f"tokens {_bin(axis, number)} of a {axis.name}"
+    return f"Say in its label that it fires most at {where}: on {density:.1%} of them."
 
 
 def _bin(axis: Axis, number: int) -> str:

@@ -21,6 +21,9 @@ LEAST = 20
 
 N_TOKENS, N_FEW, N_EXAMPLES = 8, 20, 8
 
+MOSTLY = 0.5
+"""Share of the activation from which on a few tokens may stand for all in a label."""
+
 
 class TokenBound:
     """The current token explains more than 0.8 of the activation's variance. This describes a feature and is no fault:
@@ -39,8 +42,11 @@ class TokenBound:
     def audit(self, request: AuditRequest) -> Iterator[Judged]:
         from featuredb.audit.unigram import Unigram
         from featuredb.audit.weighted import blocks
+        from featuredb.errors import BadInput
 
         unigram = Unigram(request)
+        if not unigram.n_groups:
+            raise BadInput("no panel text is in the half of the documents that is audited", hint="ingest more text")
         for known in blocks(request):
             yield from _block(request, known, unigram.explain(known))
 
@@ -59,7 +65,7 @@ def _block(request: AuditRequest, known: Weighted, found: Explained) -> Iterator
         if request.everything.n_fires[feature] < ENOUGH_FIRINGS or n < LEAST or not np.isfinite([r2, low, high]).all():
             continue
         flagged = r2 > TOKEN_BOUND and low > SURE
-        evidence: dict[str, Any] = {"r2": min(r2, 1.0), "low": min(low, 1.0), "high": min(high, 1.0)}
+        evidence: dict[str, Any] = {"r2": min(r2, 1.0), "r2_low": min(low, 1.0), "r2_high": min(high, 1.0)}
         evidence |= _tokens(request, found, row)
         if flagged:
             evidence["examples"] = _examples(request, known, row)
@@ -68,7 +74,7 @@ def _block(request: AuditRequest, known: Weighted, found: Explained) -> Iterator
             float(np.clip(r2, 0, 1)),
             flagged=flagged,
             evidence=evidence,
-            suggestion="Name its tokens; the text around them hardly matters." if flagged else None,
+            suggestion=_suggestion(evidence["of_few"]) if flagged else None,
         )
 
 
@@ -88,6 +94,15 @@ def _tokens(request: AuditRequest, found: Explained, row: int) -> dict[str, Any]
         for each in order[:N_TOKENS].tolist()
     ]
     return {"of_few": float(foretold.strength[order[:N_FEW]].sum()), "tokens": tokens}
+
+
+def _suggestion(of_few: float) -> str:
+    if of_few >= MOSTLY:
+        return "Name its tokens; the text around them hardly matters."
+    return (
+        f"Say what its tokens have in common; the text around them hardly matters. They are many: "
+        f"the {N_FEW} strongest bring {of_few:.0%} of its activation."
+    )
 
 
 def _examples(request: AuditRequest, known: Weighted, row: int) -> list[int]:

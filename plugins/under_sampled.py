@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class UnderSampled:
-    """A feature that fired, but fewer than 200 times in the run, with the upper bound of its rate.
+    """It fired, but fewer than 200 times in the run: too seldom to tell what it means.
 
     Source: the least at which Delphi scores a feature; Paulo et al. (2025), arXiv:2410.13928.
     """
@@ -23,9 +23,12 @@ class UnderSampled:
     def audit(self, request: AuditRequest) -> Iterator[Judged]:
         from featuredb.audit.rates import largest_rate, n_tokens
         from featuredb.audit.requests import Judged
+        from featuredb.errors import BadInput
         from featuredb.search.scope import ENOUGH_FIRINGS
 
         n = n_tokens(request.everything)
+        if not n:
+            raise BadInput("how many tokens these features were tried on is not known", hint="ingest text for them")
         for feature in request.features:
             count = int(request.everything.n_fires[feature])
             if not 0 < count < ENOUGH_FIRINGS:

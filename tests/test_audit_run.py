@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import featuredb
 from featuredb.audit.chance import benjamini_hochberg, empirical_p
 from featuredb.cli.main import main
-from featuredb.errors import BadInput, NotFound, PluginFailed
+from featuredb.errors import BadInput, Interrupted, NotFound, PluginFailed
 from featuredb.plugins import Registry
 from tests.small_ingest import N_FEATURES, random_dictionary, request, save_corpus, save_model, texts
 
@@ -166,6 +166,19 @@ def test_a_check_that_cannot_judge_says_why_and_the_others_go_on(db: featuredb.F
     assert done["describing.v1"].flagged == N_FEATURES
     with pytest.raises(BadInput, match="there is nothing to look at"):
         db.run_audit("top", ["suspicious"], options={"refuse": "yes"})
+
+
+def test_where_one_check_breaks_the_others_go_on_and_the_status_says_so(db: featuredb.FeatureDB) -> None:
+    with pytest.raises(PluginFailed, match="the toy broke") as error:
+        db.run_audit("top", options={"break": "2"})
+    assert error.value.hint == "what the other checks found is kept"
+    assert {row.check for row in db.findings("top")} == {"describing"}
+
+
+def test_ctrl_c_keeps_what_checks_found_and_says_which_are_left(db: featuredb.FeatureDB) -> None:
+    with pytest.raises(Interrupted, match="stopped in suspicious; what 1 checks found is kept, left are suspicious"):
+        db.run_audit("top", options={"stop": "2"})
+    assert {row.check for row in db.findings("top")} == {"describing"}
 
 
 @pytest.mark.parametrize(

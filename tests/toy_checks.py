@@ -16,13 +16,15 @@ class Suspicious:
 
     name = "suspicious.v1"
     findings = ("suspicious", "very-suspicious")
-    options = ("flag", "very", "labels", "break", "twice", "score", "refuse", "unknown")
+    options = ("flag", "very", "labels", "break", "twice", "score", "refuse", "unknown", "stop")
 
     def audit(self, request: AuditRequest) -> Iterator[Judged]:
         given = request.options
         if "refuse" in given:
             raise BadInput("there is nothing to look at")
         for feature in request.features:
+            if given.get("stop") == str(feature):
+                raise KeyboardInterrupt
             if given.get("break") == str(feature):
                 raise RuntimeError("the toy broke")
             label = request.labels.get(feature) if "labels" in given else None

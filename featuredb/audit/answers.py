@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from featuredb.audit.checks import bare, descriptions, severity
+from featuredb.audit.checks import bare, chosen_checks, descriptions, severity
 from featuredb.audit.findings import current_findings, flags_of
 from featuredb.audit.gather import labels_to_judge
 from featuredb.labels.table import shown_labels
@@ -41,9 +41,13 @@ class Wanted:
 
 
 def read_findings(store: Store, dictionary: str, wanted: Wanted) -> list[FindingRow]:
-    """Findings of a dictionary, the worst first: wrong labels, then other faults, then what only describes."""
+    """Findings of a dictionary, the worst first: wrong labels, then other faults, then what only describes.
+
+    Raises NotFound for a check of which nothing is kept and that is not installed.
+    """
     with store.reading() as session:
         row = get_dictionary(session, dictionary)
+        _check_names(session, row.id, wanted.checks)
         found = current_findings(
             session, row.id, wanted.features, every=wanted.every, judged=_judged(store, row.id, wanted.source)
         )
@@ -58,6 +62,21 @@ def read_findings(store: Store, dictionary: str, wanted: Wanted) -> list[Finding
             _row(dictionary, finding, verdict, labels.get(finding.feature_index), judged, flags)
             for finding, verdict in found
         ]
+
+
+def _check_names(session: Session, dictionary_id: int, names: Sequence[str]) -> None:
+    """Raises NotFound for a name that neither an installed check nor a kept finding has."""
+    if not names:
+        return
+    kept = select(catalog.FindingRow.name, catalog.FindingRow.plugin).distinct()
+    known = {
+        bare(said)
+        for pair in session.execute(kept.where(catalog.FindingRow.dictionary_id == dictionary_id))
+        for said in pair
+    }
+    unknown = [name for name in names if bare(name) not in known]
+    if unknown:
+        chosen_checks(unknown)
 
 
 def _judged(store: Store, dictionary_id: int, source: str | None) -> dict[int, int] | None:

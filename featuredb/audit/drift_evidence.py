@@ -110,7 +110,7 @@ def mean_states(states: States, tokens: Places, early: Mask, random: np.random.G
 def _tokens(ids: NDArray[np.int32], texts: Sequence[str]) -> list[str]:
     """The texts of the most frequent tokens."""
     found, count = np.unique(ids, return_counts=True)
-    return [texts[token].strip() or repr(texts[token]) for token in found[np.argsort(-count, kind="stable")][:N_TOKENS]]
+    return [texts[token] for token in found[np.argsort(-count, kind="stable")][:N_TOKENS]]
 
 
 def _divergence(token: Places, early: Mask) -> float:

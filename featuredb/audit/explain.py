@@ -22,41 +22,38 @@ EVERY = 10_000
 """More examples of each kind than any feature has."""
 
 
+Kept = dict[tuple[int, int | None], Mapping[str, Any]]
+"""Examples by context and position, and each context's first by None."""
+
+
 def explain(store: Store, reader: SegmentReader, feature: str) -> list[FindingCard]:
     """A feature's findings, the worst first, each with what it means and some of its examples. Raises NotFound."""
     with store.reading() as session:
         row, index = get_feature(session, feature)
         findings = findings_of(session, row, index)
         segment = SegmentRef.newest(session, row)
-    kept: dict[int, Mapping[str, Any]] = {}
+    kept: Kept = {}
     for example in reader.examples(segment, index, EVERY) if findings else ():
-        kept.setdefault(example["context"], example)
+        kept.setdefault((example["context"], None), example)
+        kept.setdefault((example["context"], example["position"]), example)
     return [_card(one, reader, segment, kept) for one in findings]
 
 
-def _card(
-    finding: FindingRow, reader: SegmentReader, segment: SegmentRef, kept: Mapping[int, Mapping[str, Any]]
-) -> FindingCard:
+def _card(finding: FindingRow, reader: SegmentReader, segment: SegmentRef, kept: Kept) -> FindingCard:
     fields = {field.name: getattr(finding, field.name) for field in dataclasses.fields(finding)}
     said = list((finding.evidence or {}).get("examples", ()))[:N_EXAMPLES]
     places = [(one, None) if isinstance(one, int) else (int(one[0]), int(one[1])) for one in said]
-    unknown = [context for context, position in places if not _is(kept.get(context), position)]
+    unknown = [context for context, position in places if (context, position) not in kept]
     firings: dict[int, list[dict[str, Any]]] = {}
     for row in reader.panel_of(segment, finding.index, unknown) if unknown else ():
         firings.setdefault(row["context"], []).append(row)
     rows: list[Mapping[str, Any]] = []
     for context, position in places:
-        known = _is(kept.get(context), position)
-        found = kept[context] if known else _place(context, position, firings.get(context, ()))
+        found = kept.get((context, position)) or _place(context, position, firings.get(context, ()))
         rows += [] if found is None else [found]
     return FindingCard(
         **fields, meaning=explained(finding.plugin or finding.check), examples=example_rows(reader, segment, rows)
     )
-
-
-def _is(example: Mapping[str, Any] | None, position: int | None) -> bool:
-    """Whether a kept example is of the place that the evidence names; None: of its strongest in that context."""
-    return example is not None and position in (None, example["position"])
 
 
 def _place(context: int, position: int | None, firings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

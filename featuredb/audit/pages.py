@@ -18,6 +18,9 @@ DOUBTS = {
     "too-broad": "tell much that the feature does not fire on",
 }
 
+SURE = 0.001
+"""Rates below it are not told apart: what they are worked out from cannot."""
+
 SUPPORTED = "fit better than 19 of 20 random labels, and no check doubts them"
 UNSUPPORTED = (
     "fit no better than random labels do, but nothing was found that fits better: neither right nor shown wrong"
@@ -205,7 +208,7 @@ def _what(card: FindingCard) -> str:
     label = card.judged or card.label
     said = [f"Label: {label!r}." if label else "No label.", f"Score {card.score:.2f}."]
     if card.q is not None:
-        said.append(f"False discovery rate {card.q:.2g}.")
+        said.append(f"False discovery rate {f'{card.q:.2g}' if card.q >= SURE else f'below {SURE:g}'}.")
     return " ".join([*said, card.suggestion or ""]).strip()
 
 

@@ -13,7 +13,7 @@ from featuredb.audit.checks import bare, chosen_checks
 from featuredb.audit.findings import keep_findings
 from featuredb.audit.gather import open_request
 from featuredb.audit.requests import AuditRequest, Judged
-from featuredb.errors import BadInput, PluginFailed
+from featuredb.errors import BadInput, Interrupted, PluginFailed
 from featuredb.labels.make import check_options
 from featuredb.plugins import Check, guarded_iter
 from featuredb.progress import Progress, ProgressReport, silent
@@ -21,6 +21,9 @@ from featuredb.rows import plain
 from featuredb.store.refs import get_dictionary
 from featuredb.store.segments import SegmentReader
 from featuredb.store.store import Store
+
+LARGEST_SEED = 2**63 - 1
+"""What the catalog can hold; NumPy takes none below 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +56,18 @@ class Audited:
 def audit(store: Store, reader: SegmentReader, plan: AuditPlan, progress: ProgressReport = silent) -> list[Audited]:
     """Runs the checks; each one's findings are kept as soon as it has ended, so that an interrupted audit keeps those.
 
-    A check that cannot be run on this dictionary says why and the others go on, unless it was asked for by name.
-    Raises NotFound for an unknown dictionary, feature, check or labeler, BadInput for an option that no check has.
+    A check that cannot be run on this dictionary says why and the others go on, unless it was asked for by name. Where
+    one breaks, the others go on as well, and PluginFailed comes at the end.
+    Raises NotFound for an unknown dictionary, feature, check or labeler, BadInput for an option that no check has or a
+    seed that is none.
     """
+    if not 0 <= plan.seed <= LARGEST_SEED:
+        raise BadInput(f"{plan.seed} is no seed", hint="give a whole number from 0 to 2**63 - 1")
     checks = chosen_checks(plan.checks)
     for name in plan.options:
         if not any(name in check.options for check in checks):
             check_options(checks[0].name, sorted({o for check in checks for o in check.options}), {name: ""})
-    done = []
+    done, broken = list[Audited](), list[PluginFailed]()
     with open_request(
         store,
         reader,
@@ -73,7 +80,17 @@ def audit(store: Store, reader: SegmentReader, plan: AuditPlan, progress: Progre
     ) as request:
         for check in checks:
             own = {name: value for name, value in plan.options.items() if name in check.options}
-            done.append(_run(store, check, replace(request, options=own), plan))
+            try:
+                done.append(_run(store, check, replace(request, options=own), plan))
+            except PluginFailed as error:
+                broken.append(error)
+            except KeyboardInterrupt as error:
+                left = [bare(each.name) for each in checks[checks.index(check) :]]
+                kept = f"; what {len(done)} checks found is kept, left are {', '.join(left)}" if done else ""
+                raise Interrupted(f"stopped in {bare(check.name)}{kept}") from error
+    if broken:
+        hint = broken[0].hint or ("what the other checks found is kept" if done else None)
+        raise PluginFailed("; ".join(error.message for error in broken), hint=hint)
     return done
 
 

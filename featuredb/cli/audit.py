@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from math import floor
 from typing import Any
 
 import click
@@ -11,7 +13,7 @@ from featuredb.cli.label import name_values
 from featuredb.cli.output import note, show_findings, show_rows
 from featuredb.cli.progress import progress
 
-COLUMNS = ("feature", "check", "score", "label", "suggestion")
+COLUMNS = ("feature", "check", "score", "finding")
 SHOWN = 20
 VERDICT_COLUMNS = ("feature", "check", "score", "verdict", "note")
 
@@ -64,6 +66,7 @@ def audit(
     settings = ctx.ensure_object(Settings)
     with open_store(settings) as db:
         with progress(settings) as report:
+            settings.resumable = False  # checks that have ended are kept, and the message says which are left
             done = db.run_audit(
                 dictionary,
                 checks,
@@ -139,7 +142,19 @@ def audit_report(settings: Settings, path: str, dictionary: str | None, force: b
 
 
 def _show(settings: Settings, found: Any, limit: int | None) -> None:
-    most = limit if limit is not None or settings.json else SHOWN
-    show_rows(settings, found[:most], columns=COLUMNS, nothing="nothing is flagged")
-    if most is not None and len(found) > most:
+    if settings.json:
+        show_rows(settings, found[:limit])
+        return
+    most = limit or SHOWN
+    rows = [{**row.row(), "score": floor(100 * row.score) / 100, "finding": _said(row)} for row in found[:most]]
+    show_rows(settings, rows, columns=COLUMNS, nothing="nothing is flagged")
+    if len(found) > most:
+        counts = Counter(row.check for row in found if row.flagged)
+        note(settings, f"in all: {', '.join(f'{name} {n:,}' for name, n in counts.items())}")
         note(settings, f"{len(found) - most:,} more; --limit, --check or --feature choose")
+
+
+def _said(row: Any) -> str:
+    """What is found, in a sentence: the label it is about, and what to do."""
+    about = f'"{row.judged}": ' if row.judged else ""
+    return f"{about}{row.suggestion or '-'}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from featuredb.cli.card import WIDEST, example_line
-from featuredb.cli.tables import cell, head, wrap
+from featuredb.cli.tables import cell, head, size, wrap
 from featuredb.visible import visible
 
 if TYPE_CHECKING:
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from featuredb.records import FindingCard
 
-NOT_SHOWN = ("examples", "predicate")
-NOT_FIGURES = (*NOT_SHOWN, "others")
+NOT_SHOWN = ("examples", "places", "predicate")
+NOT_FIGURES = (*NOT_SHOWN, "others", "their_labels", "meanings", "early", "late")
+LEAST_RATE = 0.001
+"""Chances below this are told as that: few draws can tell more."""
 NAME_WIDTH = 20
 
 
@@ -25,10 +27,11 @@ def finding_lines(feature: str, findings: Sequence[FindingCard], screen: Console
     """A feature's findings, no line wider than the console."""
     width = min(screen.width, WIDEST)
     label = findings[0].label if findings else None
-    title = Text(visible(feature), style="bold")
-    title.append(f"  {visible(label)}" if label else "  no label", style="not bold")
-    title.truncate(width)
-    yield title
+    name = visible(feature)
+    for number, line in enumerate(wrap(visible(label) if label else "no label", width - size(name) - 2)):
+        title = Text(name if number == 0 else " " * size(name), style="bold")
+        title.append(f"  {line}", style="not bold")
+        yield title
     if not findings:
         yield Text("  no audit has found anything", style="dim")
     for finding in findings:
@@ -51,20 +54,39 @@ def _finding(finding: FindingCard, width: int, *, plain: bool) -> Iterator[Text]
     for name, value in evidence.items():
         if name not in NOT_FIGURES:
             yield from _figure(name, value, width)
-    if others := evidence.get("others"):
-        yield from _named(
-            "with", ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else ""), width
-        )
+    yield from _others(evidence.get("others", ()), evidence.get("their_labels", ()), width)
     largest = max((one.activation for one in finding.examples), default=1.0) or 1.0
-    for one in finding.examples:
-        yield example_line(one, largest, width, plain=plain)
+    shown = set[int]()
+    for number, meaning in enumerate(evidence.get("meanings", ()), start=1):
+        yield from _named(f"meaning {number}", _facts(meaning), width)
+        for place, one in enumerate(finding.examples):
+            if [one.context, one.position] in meaning.get("places", ()):
+                shown.add(place)
+                yield example_line(one, largest, width, plain=plain)
+    for place, one in enumerate(finding.examples):
+        if place not in shown:
+            yield example_line(one, largest, width, plain=plain)
+
+
+def _others(others: Sequence[str], labels: Sequence[str], width: int) -> Iterator[Text]:
+    """The features that the finding is about too: those with a known label a line each, and then the rest."""
+    for other, label in zip(others, labels, strict=False):
+        yield from _named("with", f"{other}  {label}", width)
+    rest = others[len(labels) :]
+    if rest:
+        named = ", ".join(rest[:8]) + (f" and {len(rest) - 8} more" if len(rest) > 8 else "")
+        yield from _named("and with" if labels else "with", named, width)
 
 
 def _sureness(finding: FindingCard) -> str:
     said = f"{finding.score:.2f}"
     if finding.q is not None:
-        return f"{said}  false discovery rate {finding.q:.2g}"
-    return said if finding.p is None else f"{said}  p {finding.p:.2g}"
+        return f"{said}  false discovery rate {_chance(finding.q)}"
+    return said if finding.p is None else f"{said}  p {_chance(finding.p)}"
+
+
+def _chance(value: float) -> str:
+    return f"{value:.2g}" if value >= LEAST_RATE else f"below {LEAST_RATE:g}"
 
 
 def _paragraph(text: str, width: int, style: str = "") -> Iterator[Text]:
@@ -77,27 +99,39 @@ def _figure(name: str, value: Any, width: int) -> Iterator[Text]:
     said = name.replace("_", " ")
     if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
         for number, item in enumerate(value, start=1):
-            yield from _named(f"{said} {number}", _facts(item), width)
+            yield from _named(f"{said.removesuffix('s')} {number}", _facts(item), width)
     elif isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values()):
         for inner, item in value.items():
             yield from _named(f"{said}: {inner}", _facts(item), width)
     elif isinstance(value, Mapping):
-        yield from _named(said, _facts(value), width)
+        yield from _named(said, _facts(value, ": "), width)
     elif value is not None and value != []:
         yield from _named(said, _short(value), width)
 
 
-def _facts(item: Mapping[str, Any]) -> str:
+def _facts(item: Mapping[str, Any], between: str = " ") -> str:
     kept = [(name, value) for name, value in item.items() if name not in NOT_SHOWN and value is not None]
-    return "  ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in kept)
+    return "  ".join(
+        _token(str(value)) if name == "token" else f"{name.replace('_', ' ')}{between}{_short(value)}"
+        for name, value in kept
+    )
 
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list):
-        return ", ".join(_short(item) for item in value)
+        return ", ".join(_token(item) if isinstance(item, str) else _short(item) for item in value)
     return cell(value)
+
+
+def _token(text: str) -> str:
+    """A token in quotes, the spaces around it as dots: tokens may differ in these alone."""
+    inner = text.strip(" ")
+    before = len(text) - len(text.lstrip(" "))
+    shown = "·" * before + visible(inner) + "·" * (len(text) - before - len(inner))
+    mark = "'" if '"' in shown else '"'
+    return f"{mark}{shown}{mark}"
 
 
 def _named(name: str, text: str, width: int) -> Iterator[Text]:
