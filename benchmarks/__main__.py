@@ -21,7 +21,7 @@ from benchmarks.common import ROOT, Bench, Figure, machine, today
 
 NAMES = (
     *("throughput", "delphi", "memory", "demo", "segment", "show", "activate", "directions"),
-    *("planted", "search", "label_truth", "label_causal", "label_nulls", "labelling", "audit"),
+    *("planted", "search", "label_truth", "label_causal", "label_nulls", "labelling", "audit", "audit_scale"),
     *("truth_labels", "truth_polysemantic", "truth_structure", "truth_context", "truth_manifold", "help"),
 )
 """Each a module here; in this order, because some leave a store that a later one looks at."""
@@ -95,7 +95,7 @@ def _kept(before: str) -> tuple[dict[str, list[str]], dict[str, str]]:
     """The rows of an earlier page by figure, and its further tables by heading."""
     rows: dict[str, list[str]] = {}
     for line in before.partition(MACHINE)[0].splitlines():
-        names = [name for name in NAMES if line.startswith(f"| {_title(name)}")]
+        names = [name for name in NAMES if re.match(rf"\| {re.escape(_title(name))}\b", line)]
         for name in names:
             rows.setdefault(name, []).append(line)
     found = re.findall(r"^## (?!Figures|Machine)(.+)\n\n((?:\|.*\n)+)", before, re.MULTILINE)
