@@ -45,3 +45,11 @@ def test_features_that_are_published_without_counts_are_not_called_dead(publishe
         with pytest.raises(BadInput, match="is not known"):
             db.run_audit(checks=["dead"])
         assert len(db.findings(checks=["dead"])) == 0
+
+
+def test_a_whole_audit_of_a_publication_says_of_each_check_why_it_could_not_judge(published: Path) -> None:
+    with featuredb.open(published) as db:
+        rows = {row.check.rsplit(".v", 1)[0]: row for row in db.run_audit()}
+        assert sum(row.flagged for row in rows.values() if row.check.startswith(("dead", "under-sampled"))) == 0
+        for check in ("dead", "duplicate", "split", "manifold", "token-bound", "under-sampled"):
+            assert rows[check].reason, check
