@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 import featuredb
 from featuredb.audit.gather import open_request
-from featuredb.audit.requests import AuditRequest, Firings
+from featuredb.audit.requests import AuditRequest
+from featuredb.labels.evidence import Firings
 from featuredb.labels.split import half_of
 from featuredb.store.segments import SegmentReader
 from featuredb.testing.truth.planted import Held, Plant, known_firings, planted_request

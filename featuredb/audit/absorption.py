@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featuredb.audit.panel import Fired
-from featuredb.audit.requests import AuditRequest, Directions, Firings, Floats32
+from featuredb.audit.requests import AuditRequest, Directions, Floats32
 from featuredb.errors import BadInput
+from featuredb.labels.evidence import Firings
 from featuredb.predicates.tagged import Tagged
 from featuredb.search.scope import ENOUGH_FIRINGS
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from featuredb.predicates.text import Mask
 
 if TYPE_CHECKING:
     from featuredb.audit.requests import AuditRequest
-    from featuredb.labels.evidence import Evidence
     from featuredb.predicates.tagged import Tagged
 
 N_DRAWS = 200
@@ -70,15 +69,15 @@ class Alternatives:
         """tagged, panel: of the audit half."""
         self._request, self._tagged, self._panel = request, tagged, panel
         self._draws = Draws(panel.n_groups, request.seed, N_DRAWS)
-        self._samples = Samples(cast("Evidence", request.audit))
-        self._labeling = Samples(cast("Evidence", request.labeling))
+        self._samples = Samples(request.audit)
+        self._labeling = Samples(request.labeling)
 
     @cached_property
     def _maker(self) -> tuple[Any, Any]:
         from featuredb.predicates.choose import Chooser
         from featuredb.predicates.wording import Wording
 
-        chooser = Chooser(cast("Evidence", self._request.labeling), self._request.seed)
+        chooser = Chooser(self._request.labeling, self._request.seed)
         return chooser, Wording(chooser.tagged, chooser.panel, chooser.families)
 
     def fresh(self, feature: int) -> LabelToScore | None:

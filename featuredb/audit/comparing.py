@@ -202,7 +202,7 @@ class Comparing:
 
     def _texts_of_features(self) -> dict[int, dict[str, list[str]]]:
         """The texts each feature is told by."""
-        snippets = SnippetMaker(self._request.audit, N_SNIPPETS, 0, self._request.seed)  # type: ignore[arg-type]
+        snippets = SnippetMaker(self._request.audit, N_SNIPPETS, 0, self._request.seed)
         lister = Lister(Families(self.tagged), self.panel)
         found = {}
         for feature, sample in self.samples.items():

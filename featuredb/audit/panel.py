@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from featuredb.audit.requests import Firings
+    from featuredb.labels.evidence import Firings
 
 BLOCK = 4_096
 """Features read at a time."""

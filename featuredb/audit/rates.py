@@ -12,7 +12,8 @@ from math import lgamma, log, log1p
 import numpy as np
 from numpy.typing import NDArray
 
-from featuredb.audit.requests import Directions, Firings
+from featuredb.audit.requests import Directions
+from featuredb.labels.evidence import Firings
 
 CONFIDENCE = 0.95
 

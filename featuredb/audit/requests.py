@@ -13,43 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from featuredb.labels.evidence import Firings
 from featuredb.labels.requests import LabelToScore
 from featuredb.progress import ProgressReport, silent
 
 if TYPE_CHECKING:
     from featuredb.audit.panel import Fired
     from featuredb.plugins import TextEmbedding
-    from featuredb.store.passages import Examples, PanelFirings, Passages
 
 Floats32 = NDArray[np.float32]
 Places = NDArray[np.int64]
-
-
-class Firings(Protocol):
-    """What a dictionary's features do on some documents; `featuredb.labels.evidence.Evidence` is one."""
-
-    n_fires: NDArray[np.int64]
-    """(n_features,) tokens of the whole run on which each fires."""
-    density: NDArray[np.float64]
-    """(n_features,) their share of all counted tokens of the run."""
-    largest: Floats32
-    """(n_features,) largest activation in the run."""
-
-    @property
-    def n_features(self) -> int: ...
-
-    @property
-    def passages(self) -> Passages:
-        """The documents' kept text. On its panel pieces every firing is known."""
-        ...
-
-    def panel(self, first: int, last: int) -> PanelFirings:
-        """Every firing of features first to last (left out) on the panel's tokens."""
-        ...
-
-    def examples(self, first: int, last: int) -> Examples:
-        """The kept examples of features first to last (left out)."""
-        ...
 
 
 class Directions(Protocol):

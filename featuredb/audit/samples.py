@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featuredb.audit.requests import Firings, Places
+from featuredb.audit.requests import Places
+from featuredb.labels.evidence import Firings
 from featuredb.labels.fit import PRIOR, Floats, Samples
 from featuredb.predicates.text import Mask
 from featuredb.progress import Progress, ProgressReport, silent
@@ -48,7 +49,7 @@ class Thinned:
 
 def thin(firings: Firings, features: Sequence[int], seed: int, progress: ProgressReport = silent) -> dict[int, Thinned]:
     """The firings of some features that are known, MOST of each at most, drawn by seed and feature."""
-    reader, found = Samples(firings), {}  # type: ignore[arg-type]
+    reader, found = Samples(firings), {}
     for number, feature in enumerate(features):
         sample = reader.of(feature)
         n = len(sample.at)

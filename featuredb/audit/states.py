@@ -19,7 +19,7 @@ from featuredb.hooknames import layer_of, same_tensor
 if TYPE_CHECKING:
     import torch
 
-    from featuredb.audit.requests import Firings
+    from featuredb.labels.evidence import Firings
     from featuredb.labels.workshop import Workshop
     from featuredb.store.passages import Passages
 

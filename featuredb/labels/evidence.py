@@ -6,6 +6,8 @@ for the other's text, examples or firings. Only what concerns no label at all re
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,33 @@ from featuredb.labels.split import Half, half_of
 from featuredb.store.passages import Examples, PanelFirings, PassageReader, Passages
 from featuredb.store.segments import SegmentReader, SegmentRef
 from featuredb.store.store import Store
+
+
+class Firings(Protocol):
+    """What a dictionary's features do on some documents: read from a store, as `Evidence`, or planted."""
+
+    n_fires: NDArray[np.int64]
+    """(n_features,) tokens of the whole run on which each fires."""
+    density: NDArray[np.float64]
+    """(n_features,) their share of all counted tokens of the run."""
+    largest: NDArray[np.float32]
+    """(n_features,) largest activation in the run."""
+
+    @property
+    def n_features(self) -> int: ...
+
+    @property
+    def passages(self) -> Passages:
+        """The documents' kept text. On its panel pieces every firing is known."""
+        ...
+
+    def panel(self, first: int, last: int) -> PanelFirings:
+        """Every firing of features first to last (left out) on the panel's tokens."""
+        ...
+
+    def examples(self, first: int, last: int) -> Examples:
+        """The kept examples of features first to last (left out)."""
+        ...
 
 
 class Evidence:

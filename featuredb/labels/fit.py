@@ -35,7 +35,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from featuredb.labels.evidence import Evidence
+from featuredb.labels.evidence import Firings
 from featuredb.store.layout import RADIUS
 from featuredb.store.passages import Examples, PanelFirings, Passages
 
@@ -116,7 +116,7 @@ class Sample:
 class Samples:
     """Reads the firings of features, a block of them at a time; in order of index it reads least."""
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: Firings) -> None:
         self._evidence = evidence
         self._block = -1
         self._near: Mask = np.zeros(0, np.bool_)
@@ -390,7 +390,7 @@ def average_precision(sample: Sample, holds: Mask, base: float) -> float:
     return (found + rest * base) / base
 
 
-def samples_of(evidence: Evidence, features: Sequence[int]) -> Iterator[Sample]:
+def samples_of(evidence: Firings, features: Sequence[int]) -> Iterator[Sample]:
     """The samples of some features, in the order they are given."""
     reader = Samples(evidence)
     for feature in features:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featuredb.labels.evidence import Evidence
+from featuredb.labels.evidence import Firings
 from featuredb.store.passages import PanelFirings
 
 LEFT, RIGHT = 3, 1
@@ -41,7 +41,7 @@ class Snippets:
 class SnippetMaker:
     """Draws the snippets of features; what was drawn once is kept."""
 
-    def __init__(self, evidence: Evidence, n_firing: int, n_silent: int, seed: int) -> None:
+    def __init__(self, evidence: Firings, n_firing: int, n_silent: int, seed: int) -> None:
         self._evidence = evidence
         self._n_firing, self._n_silent = n_firing, n_silent
         self._seed = seed

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featuredb.labels.evidence import Evidence
+from featuredb.labels.evidence import Firings
 from featuredb.labels.fit import (
     FAR,
     FAR_A,
@@ -96,7 +96,7 @@ class Choice:
 class Chooser:
     """Chooses expressions for features of one half of the documents."""
 
-    def __init__(self, evidence: Evidence, seed: int = 0) -> None:
+    def __init__(self, evidence: Firings, seed: int = 0) -> None:
         self.tagged = tagged = Tagged(evidence.passages)
         self.panel = panel = Panel(evidence.passages)
         self.families = Families(tagged)

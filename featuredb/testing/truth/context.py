@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featuredb.audit.panel import Fired
-from featuredb.audit.requests import AuditRequest, Firings, Places
+from featuredb.audit.requests import AuditRequest, Places
+from featuredb.labels.evidence import Firings
 from featuredb.store.passages import Examples, PanelFirings, Passages
 from featuredb.testing.truth.planted import Known, Plant
 

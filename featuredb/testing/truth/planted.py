@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featuredb.audit.panel import Fired
-from featuredb.audit.requests import AuditRequest, Directions, Firings, Floats32, Places
+from featuredb.audit.requests import AuditRequest, Directions, Floats32, Places
+from featuredb.labels.evidence import Firings
 from featuredb.labels.fit import window_firings
 from featuredb.store.layout import RADIUS
 from featuredb.store.passages import Examples, PanelFirings, Passages
