@@ -86,19 +86,16 @@ def _evidence(request: AuditRequest, comparing: Comparing, judgement: Judgement,
     better, feature = verdict.better, verdict.feature
     assert better is not None
     compared = judgement.compared
-    place = compared.features.index(feature)
+    place = int(np.searchsorted(compared.features, feature))
     channels = {
         name: {"own": round(float(own), 4), "others": round(float(np.nanmedian(others)), 4)}
         for name, own, others in zip(compared.channels, compared.own[place], compared.decoys[place], strict=True)
         if np.isfinite(own) and np.isfinite(others).any()
     }
-    sample = comparing.samples[feature]
+    sample = comparing.thin[place]
     passages = request.audit.passages
     piece = np.searchsorted(passages.start, sample.at[::-1], side="right") - 1
-    rivals = compared.rival_labels[place]
-    best = int(judgement.best_rival[place])
-    met = [*rivals, *[None] * (compared.rivals.shape[2] - len(rivals)), *compared.decoy_labels[place]]
-    beaten_by = met[best] if 0 <= best < len(met) else None
+    beaten_by = compared.other(place, int(judgement.best_rival[place]))
     evidence: dict[str, object] = {
         "channels": channels,
         "own": better.own.said,

@@ -15,7 +15,7 @@ from featuredb.audit.alternatives import by_decile, right_at_the_top
 from featuredb.audit.lexical import Lexicon, read, stem, usual_stems
 from featuredb.audit.margin import margins
 from featuredb.audit.requests import AuditRequest, Judged
-from featuredb.audit.samples import fits, thin
+from featuredb.audit.samples import Fitting, thin
 from featuredb.errors import BadInput
 from featuredb.labels.fit import Panel, Samples, figures
 from featuredb.labels.requests import LabelToScore
@@ -122,15 +122,19 @@ def test_figures_of_masks_are_those_of_fit_when_all_firings_are_kept() -> None:
     run = planted(3)
     short = replace(run, n_panel=8, n_samples=12)
     panel, tagged = Panel(short.passages), Tagged(short.passages)
-    sample, thinned = Samples(short.evidence).of(0), thin(cast(Any, short), [0], 0)[0]
+    sample, thinned = Samples(short.evidence).of(0), thin(cast(Any, short), [0], 0)
+    fitting = Fitting(thinned, len(panel.at))
     assert len(thinned.at) == len(sample.at)
     for expression in ({"is": "case.upper_word"}, {"token": [" RED", ","]}, {"is": "digit.any"}):
         holds = tagged.holds(expression)
         expected = figures(panel.total(sample, holds), sample.density)
-        held = np.array([holds[panel.at].sum()])
-        found = fits(thinned, holds[thinned.at][None], held, len(panel.at))
-        for name in ("recall", "precision", "f1", "pearson"):
-            assert getattr(found, name)[0] == pytest.approx(float(getattr(expected, name)), rel=1e-4)
+        n_held = int(holds[panel.at].sum())
+        for found in (
+            fitting.of_one(0, holds[thinned[0].at][None], np.array([n_held])),
+            fitting.of_mask(np.array([0]), holds, n_held),
+        ):
+            for name in ("recall", "precision", "f1", "pearson"):
+                assert getattr(found, name)[0] == pytest.approx(float(getattr(expected, name)), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,8 @@ def test_margins_tell_planted_labels_and_random_ones_are_uniform() -> None:
     n, m = 600, 50
     wrong = random.random(n) < 0.3
     own = random.standard_normal((n, 3)) + np.where(wrong, 0, 1)[:, None] * np.array([5.0, 2.0, 0.0])
-    found = margins(own, random.standard_normal((n, 3, m)), np.full((n, 3, 0), np.nan), np.ones(3))
+    decoys = random.standard_normal((n, 3, m)).astype(np.float32)
+    found = margins(own.astype(np.float32), decoys, np.full((n, 3, 0), np.nan, np.float32), np.ones(3))
     assert roc_auc_score(wrong, -found.support) > 0.99
     assert found.share_wrong == pytest.approx(0.3, abs=0.08)
     assert np.quantile(found.p_random[wrong], [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.12)
@@ -170,8 +175,8 @@ def test_margins_tell_planted_labels_and_random_ones_are_uniform() -> None:
 
 def test_a_label_that_a_rival_beats_loses_what_the_rival_has_more() -> None:
     random = np.random.default_rng(1)
-    decoys = random.standard_normal((4, 1, 50))
-    own, rivals = np.full((4, 1), 3.0), np.array([[[2.0]], [[np.nan]], [[6.0]], [[20.0]]])
+    decoys = random.standard_normal((4, 1, 50)).astype(np.float32)
+    own, rivals = np.full((4, 1), 3.0, np.float32), np.array([[[2.0]], [[np.nan]], [[6.0]], [[20.0]]], np.float32)
     found = margins(own, decoys, rivals, np.ones(1))
     assert found.support[2] > found.support[3]
     assert found.gap[2] < 0 < found.gap[1]

@@ -97,7 +97,7 @@ def nearest_rows(rows: Rows, n: int) -> tuple[NDArray[np.int64], Floats32]:
         found[:, lengths == 0] = -np.inf
         found[np.arange(len(own)), own] = -np.inf
         found[lengths[own] == 0] = -np.inf
-        place, value = _largest(found, min(n, n_rows))
+        place, value = largest(found, min(n, n_rows))
         missing = ~np.isfinite(value)
         nearest[own, : place.shape[1]] = np.where(missing, -1, place)
         cosines[own, : place.shape[1]] = np.where(missing, 0, np.clip(value, -1, 1))
@@ -111,8 +111,8 @@ def _places(features: Sequence[int]) -> slice | list[int]:
     return list(features)
 
 
-def _largest(values: Floats32, n: int) -> tuple[NDArray[np.int64], Floats32]:
-    """(m, n) where each row's largest values stand, and those, largest first, ties by place."""
+def largest(values: Floats32, n: int) -> tuple[NDArray[np.int64], Floats32]:
+    """(m, n) where the largest of some rows' values stand, and those, largest first, ties by place. values: (m, k)."""
     import torch
 
     value, place = torch.topk(torch.from_numpy(values), n, dim=1)

@@ -20,12 +20,14 @@ for the share of wrong ones; Efron (2004), JASA 99(465), for a null that is told
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
 
 BEND = 1.5
 """Where steps begin to tell: asinh of 2.1 standard deviations."""
@@ -39,35 +41,48 @@ ENOUGH = 100
 RIDGE = 1.0
 """How strongly weights are held to those of channels whose worth is not known."""
 
+AT_ONCE, MOST_WEIGHED = 2_048, 20_000
+"""Features looked at in one go, and those by which it is told what channels are worth."""
+
 BELOW = 0.3
 """What steps up to BEND weigh beside those beyond, where it is not known."""
 
 
-def steps(own: Floats, decoys: Floats, others: Floats | None = None) -> tuple[Floats, Floats]:
-    """(F, C) and (F, C, k) how far figures lie above the decoys' median, as asinh of standard deviations.
-
-    own: (F, C), NaN where a label has no such figure; decoys: (F, C, m); others: (F, C, k), which are told beside the
-    own ones; None: the decoys. What has no figure stands at the median.
+class Steps:
+    """How far figures lie above the decoys' median, as asinh of standard deviations, those up to BEND and those beyond
+    apart. What has no figure stands at the median.
     """
-    with np.errstate(invalid="ignore"):
-        known = ~np.isnan(decoys)
-        count = np.maximum(known.sum(axis=2), 1)
-        middle = np.where(known.any(axis=2), _nanmedian(decoys), 0.0)
-        variance = np.where(known, (decoys - middle[..., None]) ** 2, 0).sum(axis=2) / count
-    common = np.array([_typical(variance[:, channel], count[:, channel]) for channel in range(own.shape[1])])
-    spread = np.sqrt((1 - POOLED) * variance + POOLED * common) + 1e-9
 
-    def stepped(values: Floats, middle: Floats, spread: Floats) -> Floats:
-        found: Floats = np.arcsinh(np.nan_to_num((values - middle) / spread))
-        return found
+    def __init__(self, decoys: Floats32) -> None:
+        """decoys: (F, C, m) figures, NaN where a label has none."""
+        n, n_channels, _ = decoys.shape
+        self._middle = np.zeros((n, n_channels))
+        variance, count = np.zeros((n, n_channels)), np.zeros((n, n_channels), np.int64)
+        for part in _parts(n):
+            theirs = decoys[part].astype(np.float64)
+            known = ~np.isnan(theirs)
+            count[part] = known.sum(axis=2)
+            self._middle[part] = _nanmedian(theirs)
+            away = np.where(known, (theirs - self._middle[part][..., None]) ** 2, 0)
+            variance[part] = away.sum(axis=2) / np.maximum(count[part], 1)
+        common = np.array([_typical(variance[:, channel], count[:, channel]) for channel in range(n_channels)])
+        self._spread = np.sqrt((1 - POOLED) * variance + POOLED * common) + 1e-9
 
-    return stepped(own, middle, spread), stepped(
-        decoys if others is None else others, middle[..., None], spread[..., None]
-    )
+    def of(self, values: Floats32, part: slice | NDArray[np.int64]) -> Floats:
+        """(k, 2 C, m) of the figures of some features. values: (F, C, m)"""
+        above = (values[part] - self._middle[part][..., None]) / self._spread[part][..., None]
+        found = np.arcsinh(np.nan_to_num(above))
+        return np.concatenate([np.minimum(found, BEND), np.maximum(found - BEND, 0)], axis=1)
+
+
+def _parts(n: int) -> Iterator[slice]:
+    return (slice(start, min(start + AT_ONCE, n)) for start in range(0, n, AT_ONCE))
 
 
 def _nanmedian(values: Floats) -> Floats:
     """Medians along the last axis, quietly 0 where nothing is known."""
+    if not values.shape[-1]:
+        return np.zeros(values.shape[:-1])
     filled = np.where(np.isnan(values).all(axis=-1, keepdims=True), 0.0, values)
     found: Floats = np.nanmedian(filled, axis=-1)
     return found
@@ -76,11 +91,6 @@ def _nanmedian(values: Floats) -> Floats:
 def _typical(variance: Floats, count: NDArray[np.int64]) -> float:
     known = variance[count > 1]
     return float(np.median(known)) if len(known) else 1.0
-
-
-def bent(values: Floats) -> Floats:
-    """Steps up to BEND, then those beyond, along the second axis: (F, C, ...) to (F, 2 C, ...)."""
-    return np.concatenate([np.minimum(values, BEND), np.maximum(values - BEND, 0)], axis=1)
 
 
 def weights(own: Floats, decoys: Floats, usual: Floats) -> Floats:
@@ -126,24 +136,29 @@ class Margins:
     """How far its own label's sum lies above that one's."""
 
 
-def margins(own: Floats, decoys: Floats, rivals: Floats, usual: Floats) -> Margins:
+def margins(own: Floats32, decoys: Floats32, rivals: Floats32, usual: Floats) -> Margins:
     """Own labels against decoys and rivals.
 
     own: (F, C) figures, higher fits better; decoys: (F, C, m); rivals: (F, C, r), NaN in all channels where there are
-    fewer; usual: (C,) what channels are worth where too few labels tell.
+    fewer; usual: (C,) what channels are worth where too few labels tell. Some features at a time are looked at, and
+    what channels are worth is told by MOST_WEIGHED of them, evenly chosen.
     """
-    ours, both = steps(own, decoys, np.concatenate([decoys, rivals], axis=2))
-    m = decoys.shape[2]
-    ours, both = bent(ours), bent(both)
-    weight = weights(ours, both[..., :m], np.concatenate([BELOW * usual, usual]))
-    support = ours @ weight
-    others = np.moveaxis(both, 1, 2) @ weight
-    others[:, m:][np.isnan(rivals).all(axis=1)] = -np.inf
-    rival = others[:, m:].max(axis=1, initial=-np.inf)
-    leading = np.concatenate([others[:, m:], others[:, :m]], axis=1)
-    best = leading.argmax(axis=1) if leading.shape[1] else np.full(len(support), -1)
-    gap = support - leading.max(axis=1, initial=-np.inf)
-    p_random, p_sound, wrong = _placed(support, np.sort(others[:, :m].ravel()))
+    n, m, r = len(own), decoys.shape[2], rivals.shape[2]
+    steps, own = Steps(decoys), own[..., None]
+    some = np.unique(np.linspace(0, n - 1, min(n, MOST_WEIGHED)).round().astype(np.int64))
+    weight = weights(steps.of(own, some)[..., 0], steps.of(decoys, some), np.concatenate([BELOW * usual, usual]))
+    support, rival, best = np.zeros(n), np.full(n, -np.inf), np.full(n, -1)
+    theirs = np.zeros((n, m))
+    for part in _parts(n):
+        support[part] = np.moveaxis(steps.of(own, part), 1, 2)[:, 0] @ weight
+        against = np.moveaxis(steps.of(rivals, part), 1, 2) @ weight
+        against[np.isnan(rivals[part]).all(axis=1)] = -np.inf
+        theirs[part] = others = np.moveaxis(steps.of(decoys, part), 1, 2) @ weight
+        rival[part] = against.max(axis=1, initial=-np.inf)
+        if m + r:
+            best[part] = np.concatenate([against, others], axis=1).argmax(axis=1)
+    gap = support - np.maximum(rival, theirs.max(axis=1, initial=-np.inf))
+    p_random, p_sound, wrong = _placed(support, np.sort(theirs, axis=None))
     return Margins(support + np.minimum(support - rival, 0), p_random, p_sound, wrong, best, gap)
 
 

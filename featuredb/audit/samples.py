@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,7 @@ from featuredb.predicates.text import Mask
 from featuredb.progress import Progress, ProgressReport, silent
 
 MOST = 400
-"""Firings kept of a feature: 5 KiB of them."""
-
-Bits = NDArray[np.uint8]
+"""Firings kept of a feature: 7 KiB of them."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,43 @@ class Thinned:
         return found / total if total else found
 
 
-def thin(firings: Firings, features: Sequence[int], seed: int, progress: ProgressReport = silent) -> dict[int, Thinned]:
+class Thin:
+    """Thinned firings of F features, side by side in few arrays; a feature of which none is known is not there."""
+
+    def __init__(self, samples: Sequence[Thinned]) -> None:
+        self.features = tuple(sample.feature for sample in samples)
+        self.density: Floats = np.array([sample.density for sample in samples])
+        self.n_panel = np.array([sample.n_panel for sample in samples], np.int64)
+        self.first: Places = np.cumsum([0, *(len(sample.at) for sample in samples)])
+        """(F + 1,) where each one's firings begin in the arrays below."""
+        self.at: Places = _joined([sample.at for sample in samples], np.int64)
+        self.activation: NDArray[np.float32] = _joined([sample.activation for sample in samples], np.float32)
+        self.weight: NDArray[np.float32] = _joined([sample.weight for sample in samples], np.float32)
+        self.on_panel: Mask = _joined([sample.on_panel for sample in samples], np.bool_)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, place: int) -> Thinned:
+        part = slice(self.first[place], self.first[place + 1])
+        return Thinned(
+            feature=self.features[place],
+            density=float(self.density[place]),
+            at=self.at[part],
+            activation=self.activation[part],
+            weight=self.weight[part],
+            on_panel=self.on_panel[part],
+            n_panel=int(self.n_panel[place]),
+        )
+
+
+def _joined(parts: Sequence[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate([np.zeros(0, kind), *parts])
+
+
+def thin(firings: Firings, features: Sequence[int], seed: int, progress: ProgressReport = silent) -> Thin:
     """The firings of some features that are known, MOST of each at most, drawn by seed and feature."""
-    reader, found = Samples(firings), {}
+    reader, found = Samples(firings), list[Thinned]()
     for number, feature in enumerate(features):
         sample = reader.of(feature)
         n = len(sample.at)
@@ -59,7 +92,7 @@ def thin(firings: Firings, features: Sequence[int], seed: int, progress: Progres
             kept[np.random.default_rng((seed, feature)).permutation(n)[:MOST]] = True
         order = np.flatnonzero(kept)
         order = order[np.argsort(np.abs(sample.activation[order]), kind="stable")]
-        found[feature] = Thinned(
+        thinned = Thinned(
             feature=feature,
             density=sample.density,
             at=sample.at[order],
@@ -68,14 +101,16 @@ def thin(firings: Firings, features: Sequence[int], seed: int, progress: Progres
             on_panel=sample.on_panel[order],
             n_panel=int(sample.on_panel.sum()),
         )
+        if n:
+            found.append(thinned)
         if number % 256 == 255:
             progress(Progress("reading firings", number + 1, len(features), "features"))
-    return found
+    return Thin(found)
 
 
 @dataclass(frozen=True)
 class Fits:
-    """How well m masks tell where one feature fires, at the natural base rate; each (m,)."""
+    """How well masks tell where features fire, at the natural base rate: of several masks, or several features."""
 
     recall: Floats
     precision: Floats
@@ -83,34 +118,58 @@ class Fits:
     pearson: Floats
 
 
-def look_up(bits: Sequence[Bits], at: Places) -> NDArray[np.bool_]:
-    """(m, n) what m packed masks say at n places."""
-    if not len(bits):
-        return np.zeros((0, len(at)), np.bool_)
-    byte, shift = at >> 3, (7 - (at & 7)).astype(np.uint8)
-    return np.stack([(each[byte] >> shift) & 1 for each in bits]).view(np.bool_)
+class Fitting:
+    """Of some features, all that the figures of masks need beside the masks; sums are over firings, by weight."""
 
+    def __init__(self, thin: Thin, n_tokens: int) -> None:
+        """n_tokens: of the panel."""
+        owner = np.repeat(np.arange(len(thin)), np.diff(thin.first))
+        weight, a = thin.weight.astype(np.float64), thin.activation.astype(np.float64)
 
-def fits(sample: Thinned, x: NDArray[np.bool_], held: NDArray[np.int64], n_tokens: int) -> Fits:
-    """The figures of m masks. x: (m, n) what they say of the sample's firings; held: (m,) panel tokens they hold of.
+        def total(values: Floats | None) -> Floats:
+            return np.bincount(owner, values, len(thin)).astype(np.float64)
 
-    By the derivation in `featuredb.labels.fit`.
-    """
-    weight, a = sample.weight.astype(np.float64), sample.activation.astype(np.float64)
-    values = x.astype(np.float64)
-    recall, ax = values @ weight, values @ (weight * a)
-    on_panel = sample.on_panel.astype(np.float64)
-    share = sample.n_panel / max(1.0, float(on_panel.sum()))
-    d = sample.density
-    n_silent = n_tokens - sample.n_panel
-    silent = (np.maximum(held - share * (values @ on_panel), 0) + PRIOR) / (n_silent + 2 * PRIOR)
-    both = d * recall
-    base = both + (1 - d) * silent
-    mean, square = d * float(weight @ a), d * float(weight @ (a * a))
-    spread = np.sqrt(np.maximum(base * (1 - base) * max(square - mean**2, 0), 1e-30))
-    return Fits(
-        recall=recall,
-        precision=both / np.maximum(base, 1e-30),
-        f1=2 * both / np.maximum(d + base, 1e-30),
-        pearson=np.clip((d * ax - base * mean) / spread, -1, 1),
-    )
+        self._thin = thin
+        self._density = thin.density
+        self._mean, self._square = thin.density * total(weight * a), thin.density * total(weight * a * a)
+        # Of the panel's firings some were left out: those kept stand for all of them.
+        self._share = thin.n_panel / np.maximum(1.0, total(thin.on_panel.astype(np.float64)))
+        self._n_silent = n_tokens - thin.n_panel
+
+    def of_one(self, place: int, x: NDArray[np.bool_], held: NDArray[np.int64]) -> Fits:
+        """m masks on one feature, each figure (m,). x: (m, n) what they say of its firings; held: see `_fits`."""
+        sample = self._thin[place]
+        weight, values = sample.weight.astype(np.float64), x.astype(np.float64)
+        recall, ax = values @ weight, values @ (weight * sample.activation)
+        return self._fits(np.array([place]), recall, ax, values @ sample.on_panel.astype(np.float64), held)
+
+    def of_mask(self, places: Places, mask: Mask, n_held: int) -> Fits:
+        """One mask on k features, each figure (k,). mask: (N,); n_held: panel tokens it holds of."""
+        thin, first = self._thin, self._thin.first
+        count = first[places + 1] - first[places]
+        owner = np.repeat(np.arange(len(places)), count)
+        at = np.arange(len(owner)) + np.repeat(first[places] - (np.cumsum(count) - count), count)
+        # Of another feature's firings a label most often holds of few: only those are added up.
+        hit = np.flatnonzero(mask[thin.at[at]])
+        owner, at = owner[hit], at[hit]
+        weight = thin.weight[at].astype(np.float64)
+
+        def total(values: NDArray[Any]) -> Floats:
+            return np.bincount(owner, values, len(places)).astype(np.float64)
+
+        panel = total(thin.on_panel[at])
+        return self._fits(places, total(weight), total(weight * thin.activation[at]), panel, np.array([n_held]))
+
+    def _fits(self, places: Places, recall: Floats, ax: Floats, on_panel: Floats, held: NDArray[np.int64]) -> Fits:
+        """By the derivation in `featuredb.labels.fit`. held: panel tokens that each mask holds of."""
+        d, mean = self._density[places], self._mean[places]
+        silent = np.maximum(held - self._share[places] * on_panel, 0) + PRIOR
+        both = d * recall
+        base = both + (1 - d) * silent / (self._n_silent[places] + 2 * PRIOR)
+        variance = np.maximum(self._square[places] - mean**2, 0)
+        return Fits(
+            recall=recall,
+            precision=both / np.maximum(base, 1e-30),
+            f1=2 * both / np.maximum(d + base, 1e-30),
+            pearson=np.clip((d * ax - base * mean) / np.sqrt(np.maximum(base * (1 - base) * variance, 1e-30)), -1, 1),
+        )

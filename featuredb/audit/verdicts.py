@@ -20,9 +20,9 @@ import numpy as np
 from featuredb.audit.alternatives import Alternatives, Better, by_decile, right_at_the_top
 from featuredb.audit.chance import RATE, benjamini_hochberg
 from featuredb.audit.comparing import USUAL, Compared, Comparing
+from featuredb.audit.held import OwnTokens
 from featuredb.audit.margin import Margins, margins
-from featuredb.audit.samples import look_up
-from featuredb.predicates.text import Mask
+from featuredb.progress import Progress
 
 if TYPE_CHECKING:
     from featuredb.audit.requests import AuditRequest
@@ -40,8 +40,9 @@ NARROW, BROAD = (0.5, 0.6), (0.6, 0.4)
 MENDED, GAIN = 0.2, 0.1
 """What another label has to add to the recall, or precision, and to the correlation."""
 
-MOST_MADE = 150
-"""Labels made for those that may be wrong, and for those that may be narrow or broad: the worst of each first."""
+MOST_MENDED, SHARE_MENDED = 150, 0.1
+"""Labels that may be narrow or broad for which another one is made, the worst first: so many, or that share of those
+judged if it is more. For those that may be wrong one is made always."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,7 @@ def judge_margins(compared: Compared, channels: Iterable[str] | None = None) -> 
         if not pattern.any():
             continue
         usual = np.array([USUAL[name] for name in names[pattern]])
-        own, decoys, rivals = (
-            part[:, pattern].astype(np.float64) for part in (compared.own, compared.decoys, compared.rivals)
-        )
+        own, decoys, rivals = (part[:, pattern] for part in (compared.own, compared.decoys, compared.rivals))
         # All that have those figures say what they are worth, this pattern's or not.
         reference = mine | (~np.isnan(own) | ~special[pattern]).all(axis=1)
         told: Margins = margins(own[reference], decoys[reference], rivals[reference], usual)
@@ -113,16 +112,22 @@ def verdicts(request: AuditRequest, comparing: Comparing, judgement: Judgement, 
     features = judgement.compared.features
     places = [place for place, feature in enumerate(features) if feature in asked]
     unsupported = suspected(judgement)
-    wrong = sorted((place for place in places if unsupported[place]), key=lambda place: judgement.support[place])
-    reaches = {place: _reach(comparing, features[place]) for place in places if not unsupported[place]}
+    wrong = [place for place in places if unsupported[place]]
+    own = judgement.compared.own_tokens
+    reaches = {place: _reach(own[place]) for place in places if not unsupported[place]}
     uneven = sorted((place for place, (name, _) in reaches.items() if name), key=lambda place: reaches[place][1])
     alternatives = Alternatives(request, comparing.tagged, comparing.panel)
     found: dict[int, Better] = {}
-    for place in sorted([*wrong[:MOST_MADE], *uneven[:MOST_MADE]]):
-        others = judgement.compared.rival_labels[place] if unsupported[place] else ()
-        better = alternatives.better(features[place], own_mask(comparing, features[place]), others)
+    n_mended = max(MOST_MENDED, int(SHARE_MENDED * len(places)))
+    for done, place in enumerate(sorted([*wrong, *uneven[:n_mended]])):
+        others = judgement.compared.rival_labels(place) if unsupported[place] else ()
+        label = comparing.labels[features[place]]
+        better = alternatives.better(features[place], comparing.held.tokens(label), others)
         if better is not None:
             found[place] = better
+        if done % 32 == 31:
+            n = len(wrong) + min(len(uneven), n_mended)
+            request.progress(Progress("making other labels", done + 1, n, "labels"))
     findings = {
         place: "mislabelled" if unsupported[place] else reaches[place][0]
         for place, better in found.items()
@@ -134,30 +139,21 @@ def verdicts(request: AuditRequest, comparing: Comparing, judgement: Judgement, 
     ]
 
 
-def own_mask(comparing: Comparing, feature: int) -> Mask | None:
-    """The tokens a feature's label holds of: by its executable part, or else by the words it names."""
-    label = comparing.labels[feature]
-    mask = comparing.executable.mask_of(label)
-    return comparing.named.mask_of(label) if mask is None else mask
-
-
 def _rates(places: list[int], findings: Mapping[int, str | None], found: Mapping[int, Better]) -> dict[int, float]:
     """q of each that a finding may be made of; all others judged count as tests that found nothing."""
     p = [found[place].p if findings.get(place) else 1.0 for place in places]
     return dict(zip(places, benjamini_hochberg(p).tolist(), strict=True))
 
 
-def _reach(comparing: Comparing, feature: int) -> tuple[str | None, float]:
+def _reach(own: OwnTokens | None) -> tuple[str | None, float]:
     """Whether a label with an executable part may be too narrow or too broad, and its F1."""
-    figures, known = comparing.executable.fits(comparing.samples[feature], [comparing.labels[feature]])
-    if not len(known):
+    if own is None or not own.executable:
         return None, 0.0
-    recall, precision, f1 = float(figures.recall[0]), float(figures.precision[0]), float(figures.f1[0])
-    if recall <= NARROW[0] and precision >= NARROW[1]:
-        return "too-narrow", f1
-    if recall >= BROAD[0] and precision <= BROAD[1]:
-        return "too-broad", f1
-    return None, f1
+    if own.recall <= NARROW[0] and own.precision >= NARROW[1]:
+        return "too-narrow", own.f1
+    if own.recall >= BROAD[0] and own.precision <= BROAD[1]:
+        return "too-broad", own.f1
+    return None, own.f1
 
 
 def _mends(name: str | None, better: Better) -> bool:
@@ -176,12 +172,11 @@ def _verdict(
     figures = (float(judgement.support[place]), float(judgement.p_random[place]), float(judgement.p_sound[place]))
     shares: tuple[float, ...] = ()
     top = False
-    mask = own_mask(comparing, feature)
-    if mask is not None:
-        sample = comparing.samples[feature]
-        holds = look_up([np.packbits(mask)], sample.at)[0]
-        shares = tuple(by_decile(sample.activation, sample.weight, holds))
-        top = right_at_the_top(shares, float(mask[comparing.panel.at].mean()))
+    own = judgement.compared.own_tokens[place]
+    if own is not None:
+        sample = comparing.thin[place]
+        shares = tuple(by_decile(sample.activation, sample.weight, own.holds))
+        top = right_at_the_top(shares, own.base)
     if not flagged or better is None:
         return Verdict(feature, *figures, q=q if name else None, deciles=shares)
     return Verdict(feature, *figures, name, better, q, shares, top)

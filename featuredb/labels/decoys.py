@@ -22,18 +22,21 @@ class Decoys:
         features = np.array(sorted(first), np.int64)
         # Ties by feature, so that the order is the same however the labels came.
         self._order = features[np.lexsort((features, density[features]))]
-        self._density = density
+        self._density = density[self._order]
+        self._place = {feature: place for place, feature in enumerate(self._order.tolist())}
+        self._of_all = density
         self._labels = first
         self._seed = seed
 
     def draw(self, feature: int, n: int) -> list[LabelToScore]:
         """Up to n labels of other features whose density is nearest this one's, in random order."""
-        others = self._order[self._order != feature]
-        if len(others) == 0 or n < 1:
+        own = self._place.get(feature, len(self._order))
+        n_others = len(self._order) - (own < len(self._order))
+        if n_others == 0 or n < 1:
             return []
-        wanted = min(len(others), WIDTH * n)
-        place = int(np.searchsorted(self._density[others], self._density[feature]))
-        low = min(max(0, place - wanted // 2), len(others) - wanted)
-        near = others[low : low + wanted]
-        chosen = np.random.default_rng((self._seed, feature)).permutation(near)[:n]
+        wanted = min(n_others, WIDTH * n)
+        middle = int(np.searchsorted(self._density, self._of_all[feature]))
+        near = np.arange(wanted) + min(max(0, middle - wanted // 2), n_others - wanted)
+        near += near >= own  # places among the others are places among all, past its own one further
+        chosen = np.random.default_rng((self._seed, feature)).permutation(self._order[near])[:n]
         return [self._labels[int(index)] for index in chosen]

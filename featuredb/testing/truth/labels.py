@@ -84,12 +84,7 @@ def swap(
 
 def nearest_labels(comparing: Comparing, n: int = NEAREST) -> dict[int, list[int]]:
     """For each feature those whose labels are nearest to its own in meaning."""
-    features = comparing.features
-    vectors = comparing.meanings.of([comparing.labels[each] for each in features])
-    like = vectors @ vectors.T
-    np.fill_diagonal(like, -2)
-    order = np.argsort(-like, axis=1, kind="stable")[:, :n]
-    return {feature: [features[place] for place in row] for feature, row in zip(features, order.tolist(), strict=True)}
+    return comparing.nearest_in_meaning({feature: comparing.labels[feature] for feature in comparing.features}, n)
 
 
 @dataclass(frozen=True)
