@@ -11,11 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from featuredb.audit import margin, meant
 from featuredb.audit.alternatives import by_decile, right_at_the_top
+from featuredb.audit.comparing import Comparing
 from featuredb.audit.lexical import Lexicon, read, stem, usual_stems
 from featuredb.audit.margin import margins
 from featuredb.audit.requests import AuditRequest, Judged
 from featuredb.audit.samples import Fitting, thin
+from featuredb.audit.verdicts import judge_margins
 from featuredb.errors import BadInput
 from featuredb.labels.fit import Panel, Samples, figures
 from featuredb.labels.requests import LabelToScore
@@ -135,6 +138,35 @@ def test_figures_of_masks_are_those_of_fit_when_all_firings_are_kept() -> None:
         ):
             for name in ("recall", "precision", "f1", "pearson"):
                 assert getattr(found, name)[0] == pytest.approx(float(getattr(expected, name)), rel=1e-4)
+
+
+def test_features_looked_at_in_blocks_get_the_figures_they_have_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = Comparing(request(right_labels()), range(len(LABELS))).compare()
+    for module in (meant, margin):
+        monkeypatch.setattr(module, "AT_ONCE", 2)
+    comparing = Comparing(request(right_labels()), range(len(LABELS)))
+    by_twos = comparing.compare()
+    assert by_twos.figures == pytest.approx(together.figures, abs=1e-5, nan_ok=True)
+    assert judge_margins(by_twos).support == pytest.approx(judge_margins(together).support, rel=1e-3)
+    comparing.remember()
+    assert comparing.compare().figures == pytest.approx(together.figures, abs=1e-5, nan_ok=True)
+
+
+def test_its_own_label_stands_first_and_its_reach_is_what_fit_says() -> None:
+    labels = right_labels()
+    labels[2] = replace(labels[2], predicate={"token": [" red"]})
+    asked = request(labels)
+    compared = Comparing(asked, range(len(LABELS))).compare()
+    assert [compared.labels[number] for number in compared.met[:, 0].tolist()] == list(labels.values())
+    own = compared.own_tokens[2]
+    assert own is not None
+    assert own.executable
+    panel, tagged = Panel(asked.audit.passages), Tagged(asked.audit.passages)
+    sample = Samples(asked.audit).of(2)
+    expected = figures(panel.total(sample, tagged.holds({"token": [" red"]})), sample.density)
+    # Some hundred firings stand for all of them.
+    assert (own.recall, own.precision) == pytest.approx((float(expected.recall), float(expected.precision)), abs=0.05)
+    assert all(compared.other(place, -1) is None for place in range(len(LABELS)))
 
 
 @pytest.mark.parametrize(
