@@ -66,7 +66,8 @@ def make_dictionary(folder: Path, n_features: int) -> None:
         chance = random.normal(size=(n_features, rows.shape[1])).astype(np.float32) / np.sqrt(rows.shape[1])
         mixed = rows[first] + MIXED * rows[second] + NOISE * chance
         made[name] = np.ascontiguousarray(mixed.T if name == "W_enc" else mixed, np.float32)
-    density = np.exp(random.uniform(*np.log(DENSITY), n_features))
+    rarest, commonest = np.log(DENSITY)
+    density = np.exp(random.uniform(rarest, commonest, n_features))
     made["threshold"] = _thresholds(_states() - made["b_dec"], made["W_enc"], made["b_enc"], density)
     folder.mkdir()
     save_file(made, folder / "sae_weights.safetensors")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featuredb.progress import ProgressReport, silent
 from featuredb.records import AuditRow, FindingCard, FindingRow
@@ -32,24 +32,20 @@ class AuditMethods:
         checks: Sequence[str] = (),
         features: Sequence[str] | None = None,
         *,
-        source: str | None = None,
-        embedder: str | None = None,
-        options: Mapping[str, str] | None = None,
-        seed: int = 0,
         progress: ProgressReport = silent,
+        **how: Any,
     ) -> Rows[AuditRow]:
         """Runs checks over a dictionary and keeps what they find; what each check did.
 
         dictionary: may be left out where the store has one. checks: names of plugins or of findings; none: all.
-        features: "dictionary/index" or the index alone; None: all. source: judge the newest labels of this labeler, in
-        place of those that are shown. Raises as `featuredb.audit.run.audit` does.
+        features: "dictionary/index" or the index alone; None: all. how: the other fields of
+        `featuredb.audit.run.AuditPlan`: source, embedder, options, seed. Raises as `featuredb.audit.run.audit` does.
         """
         from featuredb.audit.run import AuditPlan, audit
         from featuredb.audit.scope import one_dictionary
 
         name, indices = one_dictionary(self.store, dictionary, features)
-        plan = AuditPlan(name, tuple(checks), indices, source, embedder, dict(options or {}), seed)
-        done = audit(self.store, self._reader, plan, progress)
+        done = audit(self.store, self._reader, AuditPlan(name, tuple(checks), indices, **how), progress)
         return Rows(
             (
                 AuditRow(
@@ -67,26 +63,16 @@ class AuditMethods:
         features: Sequence[str] | None = None,
         *,
         source: str | None = None,
-        embedder: str | None = None,
-        options: Mapping[str, str] | None = None,
-        seed: int = 0,
         all_features: bool = False,
         progress: ProgressReport = silent,
+        **how: Any,
     ) -> Rows[FindingRow]:
         """Runs checks over a dictionary; what is found now, the worst first. Arguments are those of `run_audit`.
 
-        all_features: what the checks made of every feature, flagged or not.
+        source: judge the newest labels of this labeler, in place of those that are shown. all_features: what the checks
+        made of every feature, flagged or not.
         """
-        self.run_audit(
-            dictionary,
-            checks,
-            features,
-            source=source,
-            embedder=embedder,
-            options=options,
-            seed=seed,
-            progress=progress,
-        )
+        self.run_audit(dictionary, checks, features, source=source, progress=progress, **how)
         return self.findings(dictionary, checks, features, source=source, all_features=all_features)
 
     def findings(

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from featuredb.corpus import CorpusOptions, Document
 from featuredb.corpus_files import missing_path, source_files
 from featuredb.errors import BadInput, NotFound, PluginFailed
-from featuredb.plugins import Corpus, Registry, guarded, guarded_iter
+from featuredb.plugins import Corpus, Registry, bare, guarded, guarded_iter
 
 # Two letters or more, so that C:\texts stays a path.
 _SCHEME = re.compile(r"([A-Za-z][\w.-]+):(.*)", re.DOTALL)
@@ -41,7 +41,7 @@ def choose_plugin(spec: str, registry: Registry | None = None) -> tuple[Corpus, 
     """
     registry = registry or Registry.installed()
     scheme, source = _split(spec)
-    if scheme is not None and (scheme.rsplit(".v", 1)[0] in registry.names("corpora") or not _exists(spec)):
+    if scheme is not None and (bare(scheme) in registry.names("corpora") or not _exists(spec)):
         return registry.corpus(scheme), source
     # A plugin that reads no files (python-docs) needs no source; `./python-docs` is the folder.
     if spec in registry.names("corpora") and not registry.corpus(spec).suffixes:
@@ -84,7 +84,7 @@ def _by_suffix(path: str, registry: Registry) -> Corpus:
         claimed |= {plugin.name: plugin for plugin in plugins if fitting and fitting[-1] in plugin.suffixes}
     if len(claimed) == 1:
         return next(iter(claimed.values()))
-    readers = [name.rsplit(".v", 1)[0] for name in sorted(claimed)]
+    readers = [bare(name) for name in sorted(claimed)]
     if readers:
         raise BadInput(
             f"more than one plugin reads {path!r}: {', '.join(readers)}",

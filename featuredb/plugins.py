@@ -7,6 +7,7 @@ rows; users may leave the version out. A broken plugin is reported and breaks no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -189,6 +190,11 @@ class Exporter(Protocol):
         ...
 
 
+def bare(name: str) -> str:
+    """A plugin's name without its version."""
+    return re.sub(r"\.v\d+$", "", name)
+
+
 @dataclass(frozen=True, slots=True)
 class Broken:
     """A plugin that could not be loaded, and why."""
@@ -266,7 +272,7 @@ class Registry:
 
     def _get(self, kind: str, name: str) -> object:
         known = self._entries[kind]
-        base = name if name in known else name.rsplit(".v", 1)[0]
+        base = name if name in known else bare(name)
         entries = known.get(base, [])
         if not entries:
             raise NotFound(
@@ -290,7 +296,7 @@ def _load(kind: str, entry: EntryPoint) -> Any:
             f"{_singular(kind)} plugin {entry.name!r} does not load: {error}", hint=f"it comes from {entry.value}"
         ) from error
     declared = getattr(plugin, "name", None)
-    if not isinstance(declared, str) or declared.rsplit(".v", 1)[0] != entry.name:
+    if not isinstance(declared, str) or bare(declared) != entry.name:
         raise PluginFailed(
             f"{_singular(kind)} plugin {entry.name!r} calls itself {declared!r}",
             hint=f"its class must set name = '{entry.name}.v1'",

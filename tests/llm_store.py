@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from featuredb.labels.answers import AnswerCache
 from featuredb.labels.evidence import Evidence
-from featuredb.labels.requests import LabelRequest, LabelToScore, ScoreRequest
+from featuredb.labels.requests import LabelRequest, LabelToScore, Proposal, ScoreRequest
 from featuredb.labels.split import Half
 from featuredb.labels.workshop import Workshop
 from featuredb.store.files import describe_file, rename_into_place
@@ -31,6 +31,8 @@ from featuredb.store.runs import CorpusRecord, DictionaryRecord, RunRecord, Segm
 from featuredb.store.segments import SegmentReader, SegmentRef
 from featuredb.store.store import Store
 from featuredb.store.vectors import Rows, write_index
+from featuredb_plugins.openai import OpenAI
+from tests.llm_server import LlmServer, Seen, Sent, label
 from tests.small_store import MODEL
 
 RUN, NAME, HOOK = "planted-run", "planted", "layers.0.resid_post"
@@ -45,6 +47,8 @@ RULES: dict[int, Callable[[str], bool]] = {
     DEAD: lambda text: False,
     RARE: lambda text: "tail" in text,
 }
+GOOD = (DIGITS, CAPITALS, PERCENT)
+"""Features that fire often enough to be labeled."""
 LABELS = {DIGITS: "digits", CAPITALS: "words in capitals", PERCENT: "the word percent", RARE: "the word tail"}
 
 
@@ -210,3 +214,23 @@ def bench(path: Path) -> Iterator[Bench]:
             for one in evidence.values():
                 one.close()
             reader.close()
+
+
+def labels(made: Bench, server: LlmServer, *features: int, cached: bool = False, **options: str) -> dict[int, Proposal]:
+    given: dict[str, Any] = {"endpoint": server.url, "model": "a-model", "retries": "1", **options}
+    found = list(OpenAI().label(made.label_request(*features, cached=cached, **given)))
+    assert len({proposal.feature for proposal in found}) == len(found)
+    return {proposal.feature: proposal for proposal in found}
+
+
+def shown_rule(seen: Seen) -> int:
+    """The feature that a prompt is about: the one whose rule the marked tokens all keep."""
+    marks = re.findall("<<(.*?)>>", seen.prompt)
+    assert marks
+    (feature,) = (feature for feature in GOOD if all(RULES[feature](mark) for mark in marks))
+    return feature
+
+
+def honest(seen: Seen) -> Sent:
+    """Reads the marks, as a good model would."""
+    return label(f"it fires on rule {shown_rule(seen)}")

@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import torch
 
+import featuredb
 from featuredb.capture.request import CaptureSettings, CorpusRequest, IngestRequest, ModelRequest, PackingKind
 from tests.tiny_models import WIDTH, save_tiny
 
@@ -98,6 +99,14 @@ def save_dictionary(folder: Path, architecture: str, layer: int, weights: Tensor
 
 def random_dictionary(folder: Path, architecture: str = "topk", layer: int = 1, seed: int = 0) -> Path:
     return save_dictionary(folder, architecture, layer, tensors(architecture, seed))
+
+
+def small_store(folder: Path, n_texts: int = 80, **changed: Any) -> Path:
+    """A new store of one dictionary, `top`, of a tiny model run over n_texts texts. changed: of its `request`."""
+    model, corpus = save_model(folder / "model"), save_corpus(folder / "corpus.jsonl", texts(n_texts))
+    with featuredb.open(folder / "small.fdb", create=True) as db:
+        db.ingest(request(model, [random_dictionary(folder / "top")], corpus, **changed))
+    return folder / "small.fdb"
 
 
 def save_parts(folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import featuredb
 from featuredb.errors import BadInput, NotFound
+from featuredb.plugins import bare
 from tests.small_publications import small_source
 
 
@@ -49,7 +50,7 @@ def test_features_that_are_published_without_counts_are_not_called_dead(publishe
 
 def test_a_whole_audit_of_a_publication_says_of_each_check_why_it_could_not_judge(published: Path) -> None:
     with featuredb.open(published) as db:
-        rows = {row.check.rsplit(".v", 1)[0]: row for row in db.run_audit()}
+        rows = {bare(row.check): row for row in db.run_audit()}
         assert sum(row.flagged for row in rows.values() if row.check.startswith(("dead", "under-sampled"))) == 0
         for check in ("dead", "duplicate", "split", "manifold", "token-bound", "under-sampled"):
             assert rows[check].reason, check

@@ -13,7 +13,7 @@ import featuredb
 from featuredb.errors import BadInput, NotFound
 from featuredb.plugins import Registry
 from featuredb.search.scope import ENOUGH_FIRINGS
-from tests.small_ingest import random_dictionary, request, save_corpus, save_model, texts
+from tests.small_ingest import small_store
 
 HOSTILE = "<script>alert(1)</script> | `x` **bold** [link](http://x)"
 
@@ -21,9 +21,7 @@ HOSTILE = "<script>alert(1)</script> | `x` **bold** [link](http://x)"
 @pytest.fixture
 def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[featuredb.FeatureDB]:
     toys = Registry([EntryPoint("mislabelled", "tests.toy_checks:Doubting", "featuredb.checks")])
-    model, corpus = save_model(tmp_path / "model"), save_corpus(tmp_path / "corpus.jsonl", texts(80))
-    with featuredb.open(tmp_path / "small.fdb", create=True) as opened:
-        opened.ingest(request(model, [random_dictionary(tmp_path / "top")], corpus))
+    with featuredb.open(small_store(tmp_path)) as opened:
         monkeypatch.setattr(Registry, "installed", staticmethod(lambda: toys))
         yield opened
 

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import Engine, event
 
 import featuredb
+from featuredb.audit import findings
 from featuredb.audit.chance import benjamini_hochberg, empirical_p
 from featuredb.cli.main import main
 from featuredb.errors import BadInput, Interrupted, NotFound, PluginFailed
 from featuredb.plugins import Registry
-from tests.small_ingest import N_FEATURES, random_dictionary, request, save_corpus, save_model, texts
+from featuredb.store.refs import get_dictionary
+from tests.small_ingest import N_FEATURES, small_store, texts
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("audit")
-    model, corpus = save_model(folder / "model"), save_corpus(folder / "corpus.jsonl", texts(80))
-    with featuredb.open(folder / "small.fdb", create=True) as db:
-        db.ingest(request(model, [random_dictionary(folder / "top")], corpus))
-    return folder / "small.fdb"
+    return small_store(tmp_path_factory.mktemp("audit"))
 
 
 @pytest.fixture
@@ -88,6 +89,63 @@ def test_findings_are_flags_in_every_answer(db: featuredb.FeatureDB) -> None:
     assert [row.index for row in db.search(flags=["suspicious"], all_features=True)] == [feature]
     others = db.search(without=["suspicious"], all_features=True, limit=N_FEATURES)
     assert feature not in [row.index for row in others]
+
+
+def about_findings(work: Callable[[], object]) -> list[str]:
+    """The statements about findings, and verdicts on them, that the catalog is asked."""
+    seen: list[str] = []
+
+    def note(*given: Any) -> None:
+        seen.append(given[2])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        work()
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    return [one for one in seen if re.search(r"\b(finding|verdict)\b", one)]
+
+
+def test_an_answer_asks_a_store_without_findings_once_and_never_reads_evidence(db: featuredb.FeatureDB) -> None:
+    text = texts(1)[0]
+    feature = db.activate(text, limit=1)[0].feature
+    db.add_label(feature, "a word")
+    answers: list[Callable[[], object]] = [
+        lambda: db.activate(text),
+        lambda: db.activate_tokens(text),
+        lambda: db.search("word", ways=["label"], all_features=True),
+        lambda: db.similar(feature, all_features=True),
+    ]
+    for answer in answers:
+        assert len(about_findings(answer)) == 1
+    assert len(about_findings(lambda: db.feature(feature))) == 1
+    db.run_audit("top")
+    for answer in answers:
+        asked = about_findings(answer)
+        assert len(asked) == 3
+        assert not any("evidence" in one for one in asked)
+
+
+def test_flags_of_many_features_are_those_of_a_few(db: featuredb.FeatureDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    db.add_label("top/3", "first")
+    db.run_audit("top", options={"flag": "3", "very": "5", "labels": "yes"})
+    db.give_verdict("top/7", "describing", "dismissed")
+    with db.store.reading() as session:
+        number = get_dictionary(session, "top").id
+        whole = findings.flags_of(session, number, range(N_FEATURES))
+        assert whole[3] == ("describing", "suspicious")
+        assert 7 not in whole
+        monkeypatch.setattr(findings, "AT_ONCE", 5)
+        assert findings.flags_of(session, number, range(N_FEATURES)) == whole
+        monkeypatch.setattr(findings, "MANY", 1)
+        assert findings.flags_of(session, number, range(N_FEATURES)) == whole
+        some = {feature: names for feature, names in whole.items() if feature in (3, 5, 9)}
+        assert findings.flags_of(session, number, [3, 5, 9]) == some
+        found = findings.current_findings(session, number, [3, 5])
+        assert [(row.feature_index, row.name) for row, _ in found if row.name != "describing"] == [
+            (3, "suspicious"),
+            (5, "very-suspicious"),
+        ]
 
 
 def test_a_flag_that_no_check_gives_is_refused(db: featuredb.FeatureDB) -> None:
@@ -190,6 +248,7 @@ def test_ctrl_c_keeps_what_checks_found_and_says_which_are_left(db: featuredb.Fe
         ({"features": ["top/1", "other/1"]}, BadInput, "are 2 dictionaries"),
         ({"features": ["one"]}, BadInput, "does not name a feature"),
         ({"options": {"flug": "1"}}, BadInput, "no option 'flug'"),
+        ({"embedder": "nope"}, NotFound, "no embedder plugin called 'nope'"),
     ],
 )
 def test_what_is_not_there_is_said(

@@ -18,7 +18,7 @@ from featuredb.errors import BadInput
 from featuredb.labels.workshop import Workshop
 from featuredb.store.refs import get_dictionary
 from featuredb.store.segments import SegmentReader, SegmentRef
-from tests.small_ingest import random_dictionary, request, save_corpus, save_model, texts
+from tests.small_ingest import small_store
 
 HALF_PRECISION = 2e-3
 
@@ -31,11 +31,7 @@ def _packing(request: pytest.FixtureRequest) -> PackingKind:
 
 @pytest.fixture(scope="module")
 def store(packing: PackingKind, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("states")
-    model, corpus = save_model(folder / "model"), save_corpus(folder / "corpus.jsonl", texts(40))
-    with featuredb.open(folder / "small.fdb", create=True) as db:
-        db.ingest(request(model, [random_dictionary(folder / "top")], corpus, packing=packing))
-    return folder / "small.fdb"
+    return small_store(tmp_path_factory.mktemp("states"), 40, packing=packing)
 
 
 @pytest.fixture(scope="module")

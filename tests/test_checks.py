@@ -15,7 +15,7 @@ from featuredb.audit.requests import AuditRequest
 from featuredb.plugins import Registry, TextEmbedding
 from featuredb.store.segments import SegmentReader
 from featuredb.testing.checks import CheckContract
-from tests.small_ingest import random_dictionary, request, save_corpus, save_model, texts
+from tests.small_ingest import small_store
 from tests.toy_embedder import Words
 
 
@@ -30,10 +30,7 @@ class ToyTexts:
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditRequest]:
-    folder = tmp_path_factory.mktemp("checks")
-    model, corpus = save_model(folder / "model"), save_corpus(folder / "corpus.jsonl", texts(120))
-    with featuredb.open(folder / "small.fdb", create=True) as db:
-        db.ingest(request(model, [random_dictionary(folder / "top")], corpus))
+    with featuredb.open(small_store(tmp_path_factory.mktemp("checks"), 120)) as db:
         db.label("top")
         for feature in range(0, 40, 3):
             db.add_label(f"top/{feature}", "words in capital letters")

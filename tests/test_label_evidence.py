@@ -16,16 +16,12 @@ from featuredb.labels.snippets import LEFT, RIGHT, SnippetMaker
 from featuredb.labels.split import half_of
 from featuredb.store.refs import get_dictionary
 from featuredb.store.segments import SegmentReader, SegmentRef
-from tests.small_ingest import N_FEATURES, SETTINGS, random_dictionary, request, save_corpus, save_model, texts
+from tests.small_ingest import N_FEATURES, SETTINGS, small_store
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("evidence")
-    model, corpus = save_model(folder / "model"), save_corpus(folder / "corpus.jsonl", texts(80))
-    with featuredb.open(folder / "small.fdb", create=True) as db:
-        db.ingest(request(model, [random_dictionary(folder / "top")], corpus))
-    return folder / "small.fdb"
+    return small_store(tmp_path_factory.mktemp("evidence"))
 
 
 @pytest.fixture(scope="module")

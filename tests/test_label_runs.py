@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -18,16 +19,12 @@ from featuredb.errors import BadInput, NotFound, PluginFailed
 from featuredb.plugins import Registry
 from featuredb.search.scope import ENOUGH_FIRINGS
 from featuredb.store.catalog import LabelRow, ScoreRow
-from tests.small_ingest import N_FEATURES, random_dictionary, request, save_corpus, save_model, texts
+from tests.small_ingest import N_FEATURES, small_store
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("labels")
-    model, corpus = save_model(folder / "model"), save_corpus(folder / "corpus.jsonl", texts(80))
-    with featuredb.open(folder / "small.fdb", create=True) as db:
-        db.ingest(request(model, [random_dictionary(folder / "top")], corpus))
-    return folder / "small.fdb"
+    return small_store(tmp_path_factory.mktemp("labels"))
 
 
 @pytest.fixture
@@ -66,6 +63,36 @@ def test_every_feature_that_fires_enough_gets_one_label(db: featuredb.FeatureDB)
     ]
     assert all(label.status == "proposed" and label.labeler == "toy.v1" for label in stored(db))
     assert stored(db)[0].provenance["examples"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "said"),
+    [
+        ({"seed": -1}, BadInput, "-1 is no seed"),
+        ({"seed": 2**63}, BadInput, f"{2**63} is no seed"),
+        ({"embedder": "nope:x"}, NotFound, "no embedder plugin called 'nope'"),
+    ],
+)
+def test_a_seed_or_embedder_that_is_none_is_refused_before_anything_runs(
+    db: featuredb.FeatureDB, how: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    db.add_label("top/3", "by hand")
+    with pytest.raises(error, match=said):
+        db.label("top", labelers=["toy"], **how)
+    with pytest.raises(error, match=said):
+        db.estimate_labels("top", labelers=["toy"], **how)
+    with pytest.raises(error, match=said):
+        db.score("top", scorers=["embedding"], **how)
+    assert [label.labeler for label in stored(db)] == ["hand.v1"]
+    with db.store.reading() as session:
+        assert session.scalars(select(ScoreRow)).all() == []
+
+
+def test_the_command_line_says_of_a_seed_that_it_is_none(db: featuredb.FeatureDB) -> None:
+    for words in (["label", "make", "top", "--labeler", "toy"], ["score", "top", "--scorer", "embedding"], ["audit"]):
+        done = CliRunner().invoke(main, [*words, "--seed", "-1", "--db", str(db.path)])
+        assert done.exit_code == BadInput.exit_code
+        assert "a whole number from 0" in done.output
 
 
 def test_the_same_run_again_adds_nothing_and_another_adds_beside(db: featuredb.FeatureDB) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -22,10 +21,8 @@ from featuredb.llm.prompts import Question
 from featuredb.llm.settings import read_endpoint, read_limits, read_purse, read_sampling
 from featuredb_plugins.detection import Detection
 from featuredb_plugins.openai import OpenAI
-from tests.llm_server import LlmServer, Seen, Sent, label, said, serving
-from tests.llm_store import CAPITALS, DEAD, DIGITS, PERCENT, RULES, Bench, bench
-
-GOOD = (DIGITS, CAPITALS, PERCENT)
+from tests.llm_server import LlmServer, said, serving
+from tests.llm_store import DEAD, DIGITS, GOOD, PERCENT, Bench, bench, honest, labels, shown_rule
 
 
 @pytest.fixture
@@ -45,26 +42,6 @@ def fresh(tmp_path: Path) -> Iterator[Bench]:
     """A store of its own, for tests of what is kept."""
     with bench(tmp_path / "planted.fdb") as made:
         yield made
-
-
-def labels(made: Bench, server: LlmServer, *features: int, cached: bool = False, **options: str) -> dict[int, Proposal]:
-    given: dict[str, Any] = {"endpoint": server.url, "model": "a-model", "retries": "1", **options}
-    found = list(OpenAI().label(made.label_request(*features, cached=cached, **given)))
-    assert len({proposal.feature for proposal in found}) == len(found)
-    return {proposal.feature: proposal for proposal in found}
-
-
-def shown_rule(seen: Seen) -> int:
-    """The feature that a prompt is about: the one whose rule the marked tokens all keep."""
-    marks = re.findall("<<(.*?)>>", seen.prompt)
-    assert marks
-    (feature,) = (feature for feature in GOOD if all(RULES[feature](mark) for mark in marks))
-    return feature
-
-
-def honest(seen: Seen) -> Sent:
-    """Reads the marks, as a good model would."""
-    return label(f"it fires on rule {shown_rule(seen)}")
 
 
 def test_estimate_is_what_is_then_asked_and_costs_nothing(fresh: Bench, server: LlmServer) -> None:

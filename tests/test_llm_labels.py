@@ -24,10 +24,23 @@ from featuredb.llm.windows import firing
 from featuredb.plugins import Registry
 from featuredb_plugins.openai import OpenAI
 from tests.llm_server import KEY, LlmServer, Seen, Sent, error, label, said, serving
-from tests.llm_store import CAPITALS, DEAD, DIGITS, PERCENT, RARE, RULES, WORDS, Bench, bench
+from tests.llm_store import (
+    CAPITALS,
+    DEAD,
+    DIGITS,
+    GOOD,
+    PERCENT,
+    RARE,
+    RULES,
+    WORDS,
+    Bench,
+    bench,
+    honest,
+    labels,
+    shown_rule,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-GOOD = (DIGITS, CAPITALS, PERCENT)
 
 
 @pytest.fixture
@@ -47,26 +60,6 @@ def fresh(tmp_path: Path) -> Iterator[Bench]:
     """A store of its own, for tests of what is kept."""
     with bench(tmp_path / "planted.fdb") as made:
         yield made
-
-
-def labels(made: Bench, server: LlmServer, *features: int, cached: bool = False, **options: str) -> dict[int, Proposal]:
-    given: dict[str, Any] = {"endpoint": server.url, "model": "a-model", "retries": "1", **options}
-    found = list(OpenAI().label(made.label_request(*features, cached=cached, **given)))
-    assert len({proposal.feature for proposal in found}) == len(found)
-    return {proposal.feature: proposal for proposal in found}
-
-
-def shown_rule(seen: Seen) -> int:
-    """The feature that a prompt is about: the one whose rule the marked tokens all keep."""
-    marks = re.findall("<<(.*?)>>", seen.prompt)
-    assert marks
-    (feature,) = (feature for feature in GOOD if all(RULES[feature](mark) for mark in marks))
-    return feature
-
-
-def honest(seen: Seen) -> Sent:
-    """Reads the marks, as a good model would."""
-    return label(f"it fires on rule {shown_rule(seen)}")
 
 
 def test_each_feature_is_labeled_from_the_texts_it_fires_on(planted: Bench, server: LlmServer) -> None:

@@ -15,19 +15,16 @@ from featuredb.labels.evidence import Firings
 from featuredb.labels.split import half_of
 from featuredb.store.segments import SegmentReader
 from featuredb.testing.truth.planted import Held, Plant, known_firings, planted_request
-from tests.small_ingest import random_dictionary, request, save_corpus, save_model, texts
+from tests.small_ingest import small_store
 
 FEATURE = 3
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditRequest]:
-    folder = tmp_path_factory.mktemp("planted")
-    model, corpus = save_model(folder / "model"), save_corpus(folder / "corpus.jsonl", texts(80))
-    with featuredb.open(folder / "small.fdb", create=True) as db:
-        db.ingest(request(model, [random_dictionary(folder / "top")], corpus))
-        with open_request(db.store, SegmentReader(db.store), "top") as opened:
-            yield opened
+    path = small_store(tmp_path_factory.mktemp("planted"))
+    with featuredb.open(path) as db, open_request(db.store, SegmentReader(db.store), "top") as opened:
+        yield opened
 
 
 def sampled(firings: Firings) -> NDArray[np.int64]:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from featuredb.audit.checks import bare, chosen_checks, descriptions, severity
+from featuredb.audit.checks import chosen_checks, descriptions, severity
 from featuredb.audit.findings import current_findings, flags_of
 from featuredb.audit.gather import labels_to_judge
 from featuredb.labels.table import shown_labels
+from featuredb.plugins import bare
 from featuredb.records import FindingRow, OfFeature, TextTokens
 from featuredb.store import catalog
 from featuredb.store.refs import get_dictionary
@@ -51,17 +52,7 @@ def read_findings(store: Store, dictionary: str, wanted: Wanted) -> list[Finding
         found = current_findings(
             session, row.id, wanted.features, every=wanted.every, judged=_judged(store, row.id, wanted.source)
         )
-        found = [(finding, verdict) for finding, verdict in found if wanted.names(finding)]
-        described = descriptions()
-        found.sort(key=lambda pair: _badness(pair[0], described))
-        features = {finding.feature_index for finding, _ in found}
-        labels = shown_labels(session, row.id, features)
-        judged = _texts(session, [finding.label_id for finding, _ in found if finding.label_id is not None])
-        flags = flags_of(session, row.id, features)
-        return [
-            _row(dictionary, finding, verdict, labels.get(finding.feature_index), judged, flags)
-            for finding, verdict in found
-        ]
+        return _rows(session, row, [pair for pair in found if wanted.names(pair[0])])
 
 
 def _check_names(session: Session, dictionary_id: int, names: Sequence[str]) -> None:
@@ -93,13 +84,7 @@ def _badness(finding: catalog.FindingRow, described: Collection[str]) -> tuple[b
 
 def findings_of(session: Session, dictionary: catalog.DictionaryRow, feature: int) -> tuple[FindingRow, ...]:
     """A feature's findings, the worst first."""
-    found = current_findings(session, dictionary.id, [feature])
-    labels = shown_labels(session, dictionary.id, [feature])
-    judged = _texts(session, [finding.label_id for finding, _ in found if finding.label_id is not None])
-    flags = flags_of(session, dictionary.id, [feature])
-    rows = [_row(dictionary.name, one, verdict, labels.get(feature), judged, flags) for one, verdict in found]
-    described = descriptions()
-    return tuple(sorted(rows, key=lambda row: (severity(row.check, described), -row.score)))
+    return tuple(_rows(session, dictionary, current_findings(session, dictionary.id, [feature])))
 
 
 def with_findings(store: Store, answers: Iterable[Answer]) -> list[Answer]:
@@ -117,7 +102,9 @@ def flags_by_name(store: Store, rows: Iterable[OfFeature]) -> Callable[[OfFeatur
     found: dict[str, dict[int, tuple[str, ...]]] = {}
     if wanted:
         with store.reading() as session:
-            numbers = select(catalog.DictionaryRow.name, catalog.DictionaryRow.id)
+            # A store that no audit has seen is asked this and no more.
+            audited = exists().where(catalog.FindingRow.dictionary_id == catalog.DictionaryRow.id)
+            numbers = select(catalog.DictionaryRow.name, catalog.DictionaryRow.id).where(audited)
             for name, number in session.execute(numbers.where(catalog.DictionaryRow.name.in_(sorted(wanted)))):
                 found[name] = flags_of(session, number, wanted[name])
     return lambda row: found.get(row.dictionary, {}).get(row.index, ())
@@ -140,6 +127,25 @@ def flag_tokens(store: Store, texts: Sequence[TextTokens]) -> list[TextTokens]:
             strongest=tuple(tuple(flagged(one, known) for one in ones) for ones in text.strongest),
         )
         for text in texts
+    ]
+
+
+def _rows(
+    session: Session,
+    dictionary: catalog.DictionaryRow,
+    found: Sequence[tuple[catalog.FindingRow, catalog.VerdictRow | None]],
+) -> list[FindingRow]:
+    """Findings of a dictionary as answers, the worst first."""
+    if not found:
+        return []
+    described = descriptions()
+    features = {finding.feature_index for finding, _ in found}
+    labels = shown_labels(session, dictionary.id, features)
+    judged = _texts(session, [finding.label_id for finding, _ in found if finding.label_id is not None])
+    flags = flags_of(session, dictionary.id, features)
+    return [
+        _row(dictionary.name, finding, verdict, labels.get(finding.feature_index), judged, flags)
+        for finding, verdict in sorted(found, key=lambda pair: _badness(pair[0], described))
     ]
 
 

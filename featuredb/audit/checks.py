@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Collection, Sequence
 
 from featuredb.errors import BadInput, nearest
@@ -37,11 +36,6 @@ def descriptions() -> frozenset[str]:
     """The findings that describe a feature and are no fault of it."""
     checks: list[Check] = list(Registry.installed().working("checks"))
     return frozenset(name for check in checks if getattr(check, "describes", False) for name in check.findings)
-
-
-def bare(name: str) -> str:
-    """A plugin's name without its version."""
-    return re.sub(r"\.v\d+$", "", name)
 
 
 def finding_names() -> tuple[str, ...]:

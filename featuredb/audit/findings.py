@@ -5,16 +5,18 @@ Rule: a finding about a label counts for a feature only while that label is the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, delete, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from featuredb.audit.requests import Judged
 from featuredb.errors import BadInput, NotFound, nearest
 from featuredb.labels.table import checked_text, shown_label_ids
 from featuredb.store.catalog import DictionaryRow, FindingRow, VerdictRow
+
+Asked: TypeAlias = Select[*tuple[Any, ...]]
 
 Verdict = Literal["confirmed", "dismissed"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -75,7 +77,7 @@ def current_findings(
     every: bool = False,
     judged: Mapping[int, int] | None = None,
 ) -> list[tuple[FindingRow, VerdictRow | None]]:
-    """What checks have found of some features (None: all), each with the latest verdict on it, by age.
+    """What checks have found of some features (None: all), each with the latest verdict on it; a feature's by age.
 
     every: also what they made of features that they did not flag. judged: the label of each feature of which findings
     are wanted, by number; None: of the one that is shown.
@@ -83,31 +85,27 @@ def current_findings(
     wanted = select(FindingRow).where(FindingRow.dictionary_id == dictionary_id).order_by(FindingRow.id)
     if not every:
         wanted = wanted.where(FindingRow.flagged)
-    found: list[FindingRow] = []
-    if features is None or len(features) > MANY:
-        kept = None if features is None else set(features)
-        found = [row for row in session.scalars(wanted) if kept is None or row.feature_index in kept]
-    else:
-        for part in _parts(sorted(features)):
-            found += session.scalars(wanted.where(FindingRow.feature_index.in_(part)))
-    if judged is None:
-        of_labels = {row.feature_index for row in found if row.label_id is not None}
-        judged = shown_label_ids(session, dictionary_id, of_labels)
-    found = [row for row in found if row.label_id is None or judged.get(row.feature_index) == row.label_id]
-    verdicts = _verdicts(session, dictionary_id, {row.feature_index for row in found})
+    found = _of_features(session.scalars, wanted, FindingRow.feature_index, features)
+    found = _about(found, _shown(session, dictionary_id, found) if judged is None else judged)
+    verdicts = _latest(session.scalars, select(VerdictRow), dictionary_id, found)
     return [(row, verdicts.get((row.feature_index, row.name, row.label_id))) for row in found]
 
 
 def flags_of(session: Session, dictionary_id: int, features: Collection[int]) -> dict[int, tuple[str, ...]]:
     """Names of the findings of some features, the worst first; those that a person dismissed are left out."""
-    found: dict[int, list[FindingRow]] = {}
-    for row, verdict in current_findings(session, dictionary_id, features):
+    # Columns, not whole findings with their evidence: every answer asks this of each of its features.
+    columns = (FindingRow.feature_index, FindingRow.name, FindingRow.score, FindingRow.label_id)
+    wanted = select(*columns).where(FindingRow.dictionary_id == dictionary_id, FindingRow.flagged)
+    rows = _of_features(session.execute, wanted.order_by(FindingRow.id), FindingRow.feature_index, features)
+    rows = _about(rows, _shown(session, dictionary_id, rows))
+    said = select(VerdictRow.feature_index, VerdictRow.name, VerdictRow.label_id, VerdictRow.verdict)
+    verdicts = _latest(session.execute, said, dictionary_id, rows)
+    found: dict[int, list[str]] = {}
+    for row in sorted(rows, key=lambda row: -row.score):
+        verdict = verdicts.get((row.feature_index, row.name, row.label_id))
         if verdict is None or verdict.verdict != "dismissed":
-            found.setdefault(row.feature_index, []).append(row)
-    return {
-        feature: tuple(dict.fromkeys(row.name for row in sorted(rows, key=lambda row: -row.score)))
-        for feature, rows in found.items()
-    }
+            found.setdefault(row.feature_index, []).append(row.name)
+    return {feature: tuple(dict.fromkeys(names)) for feature, names in found.items()}
 
 
 def flagged_features(session: Session, dictionary_id: int, name: str) -> list[int]:
@@ -158,18 +156,41 @@ def give_verdict(
     return said
 
 
-def _verdicts(
-    session: Session, dictionary_id: int, features: Collection[int]
-) -> dict[tuple[int, str, int | None], VerdictRow]:
-    latest: dict[tuple[int, str, int | None], VerdictRow] = {}
-    statement = select(VerdictRow).where(VerdictRow.dictionary_id == dictionary_id).order_by(VerdictRow.id)
-    parts: Iterable[Any] = [statement]
-    if len(features) <= MANY:
-        parts = [statement.where(VerdictRow.feature_index.in_(part)) for part in _parts(sorted(features))]
-    for part in parts:
-        for row in session.scalars(part):
-            latest[row.feature_index, row.name, row.label_id] = row
-    return latest
+def _of_features(
+    ask: Callable[[Asked], Iterable[Any]],
+    wanted: Asked,
+    feature: InstrumentedAttribute[int],
+    features: Collection[int] | None,
+) -> list[Any]:
+    """The rows of a select that are about some features (None: all).
+
+    ask: the session's `scalars` or `execute`. feature: the column that says whose a row is.
+    """
+    if features is None:
+        return list(ask(wanted))
+    if len(features) > MANY:
+        kept = set(features)
+        return [row for row in ask(wanted) if row.feature_index in kept]
+    return [row for part in _parts(sorted(features)) for row in ask(wanted.where(feature.in_(part)))]
+
+
+def _shown(session: Session, dictionary_id: int, rows: Iterable[Any]) -> dict[int, int]:
+    """The shown label of each feature that has a finding about a label, by number."""
+    return shown_label_ids(session, dictionary_id, {row.feature_index for row in rows if row.label_id is not None})
+
+
+def _about(rows: Iterable[Any], judged: Mapping[int, int]) -> list[Any]:
+    """The findings that are about no label, or about the one that `judged` has for their feature."""
+    return [row for row in rows if row.label_id is None or judged.get(row.feature_index) == row.label_id]
+
+
+def _latest(
+    ask: Callable[[Asked], Iterable[Any]], wanted: Asked, dictionary_id: int, found: Iterable[Any]
+) -> dict[tuple[int, str, int | None], Any]:
+    """The latest verdict on each of some findings that has any, by feature, name and label."""
+    wanted = wanted.where(VerdictRow.dictionary_id == dictionary_id).order_by(VerdictRow.id)
+    rows = _of_features(ask, wanted, VerdictRow.feature_index, {row.feature_index for row in found})
+    return {(row.feature_index, row.name, row.label_id): row for row in rows}
 
 
 def _parts(values: Sequence[int]) -> Iterator[list[int]]:

@@ -20,6 +20,7 @@ from featuredb.labels.evidence import Evidence
 from featuredb.labels.requests import LabelToScore
 from featuredb.labels.table import FAILED, shown_label
 from featuredb.labels.workshop import Workshop
+from featuredb.plugins import bare
 from featuredb.progress import ProgressReport, silent
 from featuredb.store.catalog import LabelRow, ScoreRow
 from featuredb.store.refs import check_index, get_dictionary
@@ -85,7 +86,7 @@ def labels_to_judge(store: Store, dictionary_id: int, source: str | None) -> dic
     with store.reading() as session:
         for label in session.scalars(statement.order_by(LabelRow.feature_index, LabelRow.id)):
             labelers.add(label.labeler)
-            if source is None or source in (label.labeler, label.labeler.rsplit(".v", 1)[0]):
+            if source is None or source in (label.labeler, bare(label.labeler)):
                 by_feature.setdefault(label.feature_index, []).append(label)
     if source is not None and not by_feature:
         known = sorted(labelers)
@@ -122,5 +123,5 @@ class _Scores:
         with self._store.reading() as session:
             for label, scorer, value in session.execute(statement):
                 if value is not None and np.isfinite(value):
-                    found.setdefault(label, {})[scorer.rsplit(".v", 1)[0]] = float(value)
+                    found.setdefault(label, {})[bare(scorer)] = float(value)
         return found

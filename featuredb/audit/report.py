@@ -15,10 +15,11 @@ import numpy as np
 from sqlalchemy import select
 
 from featuredb.audit.answers import Wanted, read_findings
-from featuredb.audit.checks import bare, descriptions, explained
+from featuredb.audit.checks import descriptions, explained
 from featuredb.audit.explain import explain
 from featuredb.audit.gather import labels_to_judge
 from featuredb.errors import BadInput, NotFound
+from featuredb.plugins import bare
 from featuredb.predicates.wording import UNCLEAR
 from featuredb.records import FindingCard, FindingRow
 from featuredb.search.scope import well_sampled

@@ -9,21 +9,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from featuredb.audit.checks import bare, chosen_checks
+from featuredb.audit.checks import chosen_checks
 from featuredb.audit.findings import keep_findings
 from featuredb.audit.gather import open_request
 from featuredb.audit.requests import AuditRequest, Judged
 from featuredb.errors import BadInput, Interrupted, PluginFailed
-from featuredb.labels.make import check_options
-from featuredb.plugins import Check, guarded_iter
+from featuredb.labels.make import check_options, check_seed
+from featuredb.plugins import Check, bare, guarded_iter
 from featuredb.progress import Progress, ProgressReport, silent
 from featuredb.rows import plain
 from featuredb.store.refs import get_dictionary
 from featuredb.store.segments import SegmentReader
 from featuredb.store.store import Store
-
-LARGEST_SEED = 2**63 - 1
-"""What the catalog can hold; NumPy takes none below 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +55,10 @@ def audit(store: Store, reader: SegmentReader, plan: AuditPlan, progress: Progre
 
     A check that cannot be run on this dictionary says why and the others go on, unless it was asked for by name. Where
     one breaks, the others go on as well, and PluginFailed comes at the end.
-    Raises NotFound for an unknown dictionary, feature, check or labeler, BadInput for an option that no check has or a
-    seed that is none.
+    Raises NotFound for an unknown dictionary, feature, check, labeler or embedder, BadInput for an option that no check
+    has or a seed that is none.
     """
-    if not 0 <= plan.seed <= LARGEST_SEED:
-        raise BadInput(f"{plan.seed} is no seed", hint="give a whole number from 0 to 2**63 - 1")
+    check_seed(plan.seed)
     checks = chosen_checks(plan.checks)
     for name in plan.options:
         if not any(name in check.options for check in checks):

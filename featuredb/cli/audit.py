@@ -63,6 +63,8 @@ def audit(
     """Find features and labels not to trust, with evidence; the worst first."""
     if ctx.invoked_subcommand is not None:
         return
+    from featuredb.plugins import bare
+
     settings = ctx.ensure_object(Settings)
     with open_store(settings) as db:
         with progress(settings) as report:
@@ -79,7 +81,7 @@ def audit(
             )
         for row in done:
             said = row.reason or f"{row.flagged:,} of {row.judged:,} features"
-            note(settings, f"{row.check.rsplit('.v', 1)[0]}: {said}")
+            note(settings, f"{bare(row.check)}: {said}")
         found = db.findings(dictionary, checks, features or None, all_features=every, source=label_source)
         _show(settings, found, limit)
 

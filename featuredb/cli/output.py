@@ -101,7 +101,9 @@ def _said(label: LabelRow) -> str:
 
 
 def _score_said(score: Mapping[str, Any]) -> str:
-    name = str(score["scorer"]).rsplit(".v", 1)[0]
+    from featuredb.plugins import bare
+
+    name = bare(str(score["scorer"]))
     if score.get("value") is None:
         return f"{name}: {score.get('reason') or 'failed'}"
     said = f"{name} {score['value']:.2f}"

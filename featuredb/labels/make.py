@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from sqlalchemy import delete, select
 
 from featuredb.errors import BadInput, FeatureDBError, PluginFailed, nearest
@@ -25,6 +24,7 @@ from featuredb.labels.table import FAILED, PROPOSED, checked_text
 from featuredb.labels.workshop import Workshop
 from featuredb.plugins import Labeler, Registry, guarded, guarded_iter
 from featuredb.progress import Progress, ProgressReport, silent
+from featuredb.rows import plain
 from featuredb.search.scope import ENOUGH_FIRINGS
 from featuredb.store.catalog import LabelRow
 from featuredb.store.refs import check_index, get_dictionary
@@ -35,6 +35,9 @@ SECONDS_BETWEEN_COMMITS = 2.0
 
 AT_ONCE = 500
 """Features asked for in one statement."""
+
+LARGEST_SEED = 2**63 - 1
+"""What the catalog can hold; NumPy takes none below 0."""
 
 DEFAULT_LABELER = "plain"
 
@@ -83,7 +86,8 @@ class Estimated:
 def make_labels(store: Store, reader: SegmentReader, plan: LabelingPlan, progress: ProgressReport = silent) -> Labeling:
     """Runs one labeler; proposals are kept as they come, so that an interrupted run goes on where it stopped.
 
-    Raises NotFound for an unknown dictionary, feature or labeler, BadInput for an option that the labeler has not.
+    Raises NotFound for an unknown dictionary, feature, labeler or embedder, BadInput for an option that the labeler has
+    not or a seed that is none.
     """
     with _prepared(store, reader, plan, progress) as job:
         keeper = _Keeper(store, job.dictionary_id, job.plugin.name, job.request_key, job.run)
@@ -122,6 +126,7 @@ class _Job:
 
 @contextmanager
 def _prepared(store: Store, reader: SegmentReader, plan: LabelingPlan, progress: ProgressReport) -> Iterator[_Job]:
+    check_seed(plan.seed)
     plugin = Registry.installed().labeler(plan.labeler)
     check_options(plugin.name, plugin.options, plan.options)
     with store.reading() as session:
@@ -145,6 +150,12 @@ def _prepared(store: Store, reader: SegmentReader, plan: LabelingPlan, progress:
             progress=progress,
         )
         yield _Job(plugin, dictionary.id, segment.run, request_key, request, len(wanted), len(enough))
+
+
+def check_seed(seed: int) -> None:
+    """Raises BadInput for a seed that cannot be kept or drawn from."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise BadInput(f"{seed} is no seed", hint="give a whole number from 0 to 2**63 - 1")
 
 
 def check_options(plugin: str, known: Sequence[str], given: Mapping[str, str]) -> None:
@@ -255,7 +266,7 @@ class _Keeper:
             status=PROPOSED if reason is None else FAILED,
             note=reason,
             predicate=predicate,
-            provenance=_plain({**proposal.provenance, **self._origin}),
+            provenance=plain({**proposal.provenance, **self._origin}),
         )
 
 
@@ -263,14 +274,3 @@ def _checked_predicate(expression: dict[str, Any]) -> dict[str, Any]:
     from featuredb.predicates.expression import check
 
     return check(expression)
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON can say it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    return value.item() if isinstance(value, np.generic) else value

@@ -25,7 +25,7 @@ from featuredb.errors import BadInput, FeatureDBError, NotFound, PluginFailed, S
 from featuredb.hooknames import canonical_hook
 from featuredb.labels.label_rows import Added, LabelStage
 from featuredb.labels.publication import Publication, PublishedFeature
-from featuredb.plugins import LabelReader, Registry, guarded, guarded_iter
+from featuredb.plugins import LabelReader, Registry, bare, guarded, guarded_iter
 from featuredb.progress import Progress, ProgressReport, silent
 from featuredb.store.catalog import DictionaryRow
 from featuredb.store.engine import disk_errors
@@ -72,7 +72,7 @@ def open_publication(spec: str, *, registry: Registry | None = None) -> Publicat
     """
     registry = registry or Registry.installed()
     scheme, colon, rest = spec.partition(":")
-    if colon and len(scheme) > 1 and (scheme.rsplit(".v", 1)[0] in registry.names("readers") or not _exists(spec)):
+    if colon and len(scheme) > 1 and (bare(scheme) in registry.names("readers") or not _exists(spec)):
         reader, path = registry.label_reader(scheme), Path(rest).expanduser()
     else:
         path = Path(spec).expanduser()
@@ -98,7 +98,7 @@ def _recognising(registry: Registry, path: Path) -> LabelReader:
         return found[0]  # type: ignore[no-any-return]
     if not found and not path.exists():
         raise NotFound(f"no file or folder at {path}")
-    names = registry.names("readers") if not found else [reader.name.rsplit(".v", 1)[0] for reader in found]
+    names = registry.names("readers") if not found else [bare(reader.name) for reader in found]
     what = "no reader recognises" if not found else "several readers recognise"
     raise BadInput(f"{what} {path}", hint="name one: " + " or ".join(f"{name}:{path}" for name in names))
 

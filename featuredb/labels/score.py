@@ -21,12 +21,13 @@ from featuredb.errors import PluginFailed
 from featuredb.labels.answers import AnswerCache
 from featuredb.labels.decoys import Decoys
 from featuredb.labels.evidence import Evidence
-from featuredb.labels.make import SECONDS_BETWEEN_COMMITS, _plain, check_options
+from featuredb.labels.make import SECONDS_BETWEEN_COMMITS, check_options, check_seed
 from featuredb.labels.requests import LabelToScore, Scored, ScoreRequest
 from featuredb.labels.table import FAILED, shown_label
 from featuredb.labels.workshop import Workshop
 from featuredb.plugins import Registry, Scorer, guarded_iter
 from featuredb.progress import Progress, ProgressReport, silent
+from featuredb.rows import plain
 from featuredb.search.scope import ENOUGH_FIRINGS
 from featuredb.store.catalog import LabelRow, ScoreRow
 from featuredb.store.refs import check_index, get_dictionary
@@ -78,8 +79,10 @@ def score_labels(
     """Runs one scorer; figures are kept as they come, so that an interrupted run goes on where it stopped.
 
     workshop: of the plan's dictionary and embedder, to share what an earlier scorer loaded.
-    Raises NotFound for an unknown dictionary, feature or scorer, BadInput for an option that the scorer has not.
+    Raises NotFound for an unknown dictionary, feature, scorer or embedder, BadInput for an option that the scorer has
+    not or a seed that is none.
     """
+    check_seed(plan.seed)
     plugin = Registry.installed().scorer(plan.scorer)
     check_options(plugin.name, plugin.options, plan.options)
     with store.reading() as session:
@@ -189,7 +192,7 @@ class _Keeper:
                 judge=scored.judge,
                 seed=self._seed,
                 reason=reason,
-                details=_plain({**scored.details, "request": self._key}),
+                details=plain({**scored.details, "request": self._key}),
             )
         )
         if time.monotonic() - self._committed_at > SECONDS_BETWEEN_COMMITS:

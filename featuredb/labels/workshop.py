@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featuredb.plugins import Registry, TextEmbedding
+from featuredb.plugins import Embedder, Registry, TextEmbedding
 from featuredb.store.refs import get_dictionary
 from featuredb.store.segments import SegmentReader, SegmentRef
 from featuredb.store.store import Store
@@ -19,19 +19,25 @@ if TYPE_CHECKING:
     from featuredb.dictionary import Dictionary
     from featuredb.model import Model
 
+DEFAULT_EMBEDDER = "sentence-transformers"
 
 MOST_KEPT = 100_000
 """Texts whose vectors are kept: about 150 MB of a small embedder's."""
 
 
 class Workshop:
-    """One dictionary of a store and its tools. What is loaded stays loaded."""
+    """One dictionary of a store and its tools. What is loaded stays loaded.
+
+    embedder: "PLUGIN" or "PLUGIN:SOURCE". Raises NotFound where no such plugin is installed.
+    """
 
     def __init__(self, store: Store, reader: SegmentReader, segment: SegmentRef, embedder: str | None = None) -> None:
         self._store = store
         self._reader = reader
         self._segment = segment
-        self._embedder = embedder or "sentence-transformers"
+        self._embedder = embedder or DEFAULT_EMBEDDER
+        if embedder:
+            self._embedding_plugin()  # a name that nobody has is said before anything runs
         self._vectors: dict[str, NDArray[np.float32]] = {}
 
     @property
@@ -93,8 +99,10 @@ class Workshop:
     @cached_property
     def embedder(self) -> TextEmbedding:
         """The model of texts. Raises PluginFailed naming the extra that is not installed."""
-        name, _, source = self._embedder.partition(":")
-        return Registry.installed().embedder(name).load(source or None)
+        return self._embedding_plugin().load(self._embedder.partition(":")[2] or None)
+
+    def _embedding_plugin(self) -> Embedder:
+        return Registry.installed().embedder(self._embedder.partition(":")[0])
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(len(texts), width) unit vectors; those of the last MOST_KEPT texts are kept."""

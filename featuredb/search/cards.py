@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from featuredb.audit.answers import findings_of
-from featuredb.audit.findings import flags_of
 from featuredb.label_records import LabelRow
 from featuredb.labels.table import labels_of, scores_of, shown_label, shown_labels
 from featuredb.records import ExampleRow, FeatureCard, HistogramBin, SimilarFeature, TokenWeight
@@ -34,7 +33,6 @@ def read_card(store: Store, reader: SegmentReader, ref: FeatureRef, n_examples: 
         shown = shown_label(labels)
         similar = () if dictionary.kind == PUBLISHED else _similar(session, store, ref, dictionary.id)
         findings = findings_of(session, dictionary, index)
-        flags = flags_of(session, dictionary.id, [index]).get(index, ())
         hook, model = dictionary.hook, dictionary.model.name
     row = reader.feature(segment, index)
     texts = reader.tokens(segment) if n_examples or row["promoted"] or row["suppressed"] else []
@@ -50,7 +48,7 @@ def read_card(store: Store, reader: SegmentReader, ref: FeatureRef, n_examples: 
         promoted=_weights(texts, row["promoted"], row["promoted_values"]),
         suppressed=_weights(texts, row["suppressed"], row["suppressed_values"]),
         labels=tuple(label_row(ref, label, scores.get(label.id, ())) for label in labels),
-        flags=tuple(dict.fromkeys([*_figure_flags(row), *flags])),
+        flags=tuple(dict.fromkeys([*_figure_flags(row), *(findings[0].flags if findings else ())])),
         findings=findings,
         similar=similar,
         examples=_examples(reader, segment, index, n_examples),

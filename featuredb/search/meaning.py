@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featuredb.errors import BadInput, NotFound, PluginFailed, StoreUnusable
+from featuredb.labels.workshop import DEFAULT_EMBEDDER
 from featuredb.plugins import Registry, guarded
 from featuredb.progress import Progress, ProgressReport
 from featuredb.search.filters import Mask, Scope
@@ -29,8 +30,6 @@ from featuredb.store.store import Store
 
 if TYPE_CHECKING:
     from featuredb.plugins import TextEmbedding
-
-DEFAULT_EMBEDDER = "sentence-transformers"
 
 HELD = 20_000
 """Up to this many vectors are read into memory, which takes less than a second; past it, a copy on disk is searched."""
