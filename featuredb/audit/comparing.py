@@ -44,7 +44,7 @@ FEW = 20
 AT_ONCE = 512
 """Labels held against all others in one go."""
 
-USUAL = {"executable": 1.5, "named": 1.0, "tokens": 1.0, "words": 0.4, "around": 0.3, "snippets": 0.4, "described": 1.0}
+USUAL = {"executable": 1.5, "named": 1.0, "tokens": 1.0, "words": 0.4, "snippets": 0.4, "described": 1.0}
 """What channels are worth where a dictionary has too few labels to tell."""
 
 CHANNELS = (*held.NAMES, *meant.NAMES)

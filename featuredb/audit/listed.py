@@ -18,19 +18,14 @@ from featuredb.predicates.lift import Families, Family
 N_LISTED = 8
 """Tokens or words in a list."""
 
-AROUND = (-6, -5, -4, -3, -2, -1, 1, 2, 3)
-"""Where words around a firing are looked for: the places of a snippet."""
-
 
 @dataclass(frozen=True)
 class Lists:
-    """Up to three texts of one feature, each perhaps empty."""
+    """Two texts of one feature, each perhaps empty."""
 
     tokens: str
     words: str
     """Whole words that it fires on a piece of."""
-    around: str
-    """Words near its firings that are not those."""
 
 
 class Lister:
@@ -38,22 +33,13 @@ class Lister:
 
     def __init__(self, families: Families, panel: Panel) -> None:
         self._token, self._word = families.token, families.word
-        passages = panel.passages
-        self._piece, self._start = passages.piece, passages.start
         self._base = {family.name: _shares(family, panel) for family in (self._token, self._word)}
 
     def of(self, sample: Thinned) -> Lists:
         weight = sample.strengths
-        near = sample.at[:, None] + np.array(AROUND)
-        piece = self._piece[sample.at]
-        inside = (near >= self._start[piece][:, None]) & (near < self._start[piece + 1][:, None])
-        word = self._word.unit
-        around = np.where(inside, word[np.where(inside, near, 0)], -1)
-        around[around == word[sample.at][:, None]] = -1
         return Lists(
             tokens=self._list(self._token, self._token.unit[sample.at], weight),
-            words=self._list(self._word, word[sample.at], weight),
-            around=self._list(self._word, around.ravel(), np.repeat(weight, len(AROUND))),
+            words=self._list(self._word, self._word.unit[sample.at], weight),
         )
 
     def _list(self, family: Family, units: NDArray[np.int32], weight: Floats) -> str:

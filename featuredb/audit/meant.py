@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 Floats32 = NDArray[np.float32]
 Numbers = NDArray[np.int32]
 
-NEAR = ("tokens", "words", "around", "snippets")
+NEAR = ("tokens", "words", "snippets")
 """Cosines of a label with texts of a feature, less what all labels, and all features' texts, have in common."""
 
 NAMES = (*NEAR, "described")
 """The last: how well predicates fit a feature whose descriptions are near a label in meaning."""
 
-N_SNIPPETS = 5
-"""Texts of a feature's firings that are embedded."""
+N_SNIPPETS = 2
+"""Texts of a feature's firings that are embedded. They tell a label that shares no word with what it stands for."""
 
 ENOUGH_FEATURES = 20
 """Features whose texts tell what all of them have in common."""
@@ -94,7 +94,7 @@ class Meant:
             self._profiles[place] = fitting.of_one(place, x, held).pearson
 
     def figures(self, place: int, numbers: Numbers) -> Floats32:
-        """(5, k) figures of some labels on one feature; NaN where the feature has no such texts."""
+        """(4, k) figures of some labels on one feature; NaN where the feature has no such texts."""
         found = np.empty((len(NAMES), len(numbers)), np.float32)
         found[:-1] = (self.units[numbers] @ self._texts[place]).T
         found[:-1][self._unknown[:, place]] = np.nan
@@ -111,7 +111,7 @@ class Meant:
             sample = self._thin[place]
             lists = lister.of(sample)
             around = snippets.texts(snippets.firing(sample.feature))
-            told = ([lists.tokens], [lists.words], [lists.around], around)
+            told = ([lists.tokens], [lists.words], around)
             found.append(tuple([text for text in texts if text] for texts in told))
         return found
 
