@@ -19,7 +19,7 @@ def measure(bench: Bench) -> list[Figure]:
         bench.say(f"{name}: {taken[name][0]:.0f} s")
     hours, peak = sum(seconds for seconds, _ in taken.values()) / HOUR, max(peak for _, peak in taken.values())
     bench.details["The audit of a hundred thousand features, check by check"] = _table(taken)
-    how = f"mixtures of the demo's features: {n_features:,}, 156 of them on a token; 500,000 tokens"
+    how = f"mixtures of the demo's features: {n_features:,}, {n_features / 640:.0f} of them on a token"
     return [
         Figure("audit_scale: labelling", "", f"{label / HOUR:.2f} h, peak {label_peak:,.0f} MiB", how),
         Figure(

@@ -16,7 +16,7 @@ from benchmarks.common import Bench
 
 N_FEATURES = 102_400
 DENSITY = 4e-4, 4e-3
-"""Between which densities are drawn, evenly in their logarithms: 156 features on a token, on average."""
+"""Between which densities are drawn, evenly in their logarithms: 160 features on a token, on average."""
 MIXED, NOISE = 0.5, 0.3
 """What another of the demo's features adds to one, and chance; shares of its length."""
 N_TOKENS, N_TOLD = 500_000, 32_768
@@ -34,17 +34,15 @@ def larger_store(bench: Bench) -> tuple[Path, int]:
     path, folder = bench.folder / "larger.fdb", bench.folder / "larger"
     if not folder.exists():
         make_dictionary(folder, n_features)
-    if not path.exists():
-        corpus = CorpusRequest("python-docs", bench.choose(N_TOKENS, 20_000))
-        request = IngestRequest(
-            ModelRequest(str(model_folder())),
-            (f"saelens:{folder}",),
-            corpus,
-            CaptureSettings(n_panel=512),
-            name="larger",
-        )
-        with featuredb.open(path, create=True) as db:
-            db.ingest(request)
+    request = IngestRequest(
+        ModelRequest(str(model_folder())),
+        (f"saelens:{folder}",),
+        CorpusRequest("python-docs", bench.choose(N_TOKENS, 100_000)),
+        CaptureSettings(n_panel=512),
+        name="larger",
+    )
+    with featuredb.open(path, create=True) as db:
+        db.ingest(request)
     return path, n_features
 
 
@@ -106,6 +104,6 @@ def _thresholds(
     for start in range(0, len(bias), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         pre = torch.from_numpy(states @ encoder[:, part] + bias[part])
-        top = torch.topk(pre, int(counts[part].max()), dim=0).values.numpy()
-        found[part] = np.maximum(np.take_along_axis(top, counts[None, part] - 1, axis=0)[0], 1e-3)
+        top = torch.topk(pre, int(counts[part].max()) + 1, dim=0).values.numpy()
+        found[part] = np.maximum(np.take_along_axis(top, counts[None, part], axis=0)[0], 1e-3)
     return found

@@ -51,13 +51,13 @@ class Ambiguous:
 
         enough = request.everything.n_fires >= ENOUGH_FIRINGS
         labels = [label for feature, label in sorted(request.labels.items()) if enough[feature]]
-        shared = sharing(labels, holds, request.seed)
+        shared = sharing(labels, holds, request.seed, N_OTHERS)
         columns = columns_of(request.panel, request.everything, request.audit)
         contrasts = Contrasts(request.panel, request.everything.passages, columns)
         for feature in request.features:
             if feature not in shared:
                 continue
-            label, others = request.labels[feature], shared[feature][:N_OTHERS]
+            label, others = request.labels[feature], shared[feature].likest
             if not others:
                 yield Judged(feature, 0.0, flagged=False, label_id=label.label_id)
                 continue
@@ -70,7 +70,7 @@ class Ambiguous:
                 evidence=_evidence(contrast)
                 | {
                     "others": names,
-                    "n_others": len(shared[feature]),
+                    "n_others": shared[feature].n,
                     "same": others[0].how,
                     "their_labels": [request.labels[one].text for one in names[:N_LABELS]],
                     "examples": contexts_of(request.panel, request.everything.passages, [feature, names[0]]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ class Mislabelled:
     meaning. Sources: Oikarinen et al. (2025), arXiv:2506.05774; Paulo et al. (2025), arXiv:2410.13928.
     """
 
-    name = "mislabelled.v1"
+    name = "mislabelled.v2"
     findings: tuple[str, ...] = ("mislabelled", "too-narrow", "too-broad")
     options: tuple[str, ...] = ()
 
@@ -37,7 +38,7 @@ class Mislabelled:
         from featuredb.search.scope import ENOUGH_FIRINGS
 
         fires = request.audit.n_fires
-        judgeable = [each for each in sorted(request.labels) if each < len(fires) and fires[each] >= ENOUGH_FIRINGS]
+        judgeable = [each for each in sorted(request.labels) if fires[each] >= ENOUGH_FIRINGS]
         asked = set(request.features) & set(judgeable)
         if not asked:
             return
@@ -86,7 +87,7 @@ def _evidence(request: AuditRequest, comparing: Comparing, judgement: Judgement,
     better, feature = verdict.better, verdict.feature
     assert better is not None
     compared = judgement.compared
-    place = int(np.searchsorted(compared.features, feature))
+    place = bisect_left(compared.features, feature)
     channels = {
         name: {"own": round(float(own), 4), "others": round(float(np.nanmedian(others)), 4)}
         for name, own, others in zip(compared.channels, compared.own[place], compared.decoys[place], strict=True)

@@ -205,13 +205,33 @@ def test_margins_tell_planted_labels_and_random_ones_are_uniform() -> None:
     assert (found.p_sound[~wrong] <= 0.05).mean() <= 0.08
 
 
+def test_decoys_that_are_missing_are_no_decoys() -> None:
+    random = np.random.default_rng(4)
+    n = 90
+    decoys = np.full((n, 2, 50), np.nan, np.float32)
+    decoys[:, :, :29] = random.standard_normal((n, 2, 29))
+    rivals = np.full((n, 2, 0), np.nan, np.float32)
+    few = margins(random.standard_normal((n, 2)).astype(np.float32), decoys, rivals, np.ones(2))
+    assert np.quantile(few.p_random, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.12)
+    assert few.best_rival.max() < 29
+
+
+def test_a_label_is_held_against_no_other_of_its_text() -> None:
+    labels = {feature: replace(label, text="words in capitals") for feature, label in right_labels().items()}
+    labels[5] = replace(labels[5], text="the word the")
+    compared = Comparing(request(labels), range(len(LABELS))).compare()
+    for place, feature in enumerate(compared.features):
+        met = [compared.labels[number].text for number in compared.met[place, 1:].tolist() if number >= 0]
+        assert labels[feature].text not in met
+
+
 def test_a_label_that_a_rival_beats_loses_what_the_rival_has_more() -> None:
     random = np.random.default_rng(1)
     decoys = random.standard_normal((4, 1, 50)).astype(np.float32)
     own, rivals = np.full((4, 1), 3.0, np.float32), np.array([[[2.0]], [[np.nan]], [[6.0]], [[20.0]]], np.float32)
     found = margins(own, decoys, rivals, np.ones(1))
     assert found.support[2] > found.support[3]
-    assert found.gap[2] < 0 < found.gap[1]
+    assert found.best_rival[2] == 0
 
 
 def test_tenths_of_the_firings_tell_what_is_right_at_the_top_alone() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from featuredb.audit.absorption import Absorptions, columns_of, deficits
 from featuredb.audit.pairs import Surroundings, near_pairs
@@ -153,15 +154,43 @@ def test_labels_that_hold_of_nearly_the_same_tokens_are_one() -> None:
     masks = {0: np.arange(1_000) < 500, 1: np.arange(1_000) < 480, 2: np.arange(1_000) < 300}
     labels = [LabelToScore(feature, feature, f"label {feature}", {"token": [str(feature)]}) for feature in masks]
     found = sharing(labels, lambda label: masks[label.feature], 0)
-    assert [(one.other, one.how) for one in found[0]] == [(1, "tokens")]
-    assert found[0][0].likeness == pytest.approx(480 / 500)
-    assert found[2] == []
+    assert [(one.other, one.how) for one in found[0].likest] == [(1, "tokens")]
+    assert found[0].likest[0].likeness == pytest.approx(480 / 500)
+    assert found[2].likest == ()
+
+
+def test_all_that_share_a_label_are_counted_though_few_are_named() -> None:
+    random = np.random.default_rng(0)
+    labels = [
+        LabelToScore(feature, feature, f"text {random.integers(4)}", {"token": [str(random.integers(6))]})
+        for feature in range(60)
+    ]
+    labels[3] = replace(labels[3], predicate=None)
+    of_token = {str(each): random.random(400) < 0.3 for each in range(6)}
+    of_token["1"] = of_token["0"].copy()
+    of_token["1"][np.flatnonzero(of_token["1"])[0]] = False
+
+    def holds(label: LabelToScore) -> NDArray[np.bool_] | None:
+        return None if label.predicate is None else of_token[label.predicate["token"][0]]
+
+    def alike(one: LabelToScore, other: LabelToScore) -> bool:
+        if one.text == other.text or (one.predicate is not None and one.predicate == other.predicate):
+            return True
+        tokens = {label.predicate["token"][0] if label.predicate else "" for label in (one, other)}
+        return tokens == {"0", "1"}
+
+    found = sharing(labels, holds, 0, most=5)
+    for one in labels:
+        others = {other.feature for other in labels if other is not one and alike(one, other)}
+        assert found[one.feature].n == len(others)
+        assert {shared.other for shared in found[one.feature].likest} <= others
+        assert len(found[one.feature].likest) == min(5, len(others))
 
 
 def test_case_and_spaces_make_no_other_label() -> None:
     assert plain_text(" The  word\n“a”. ") == plain_text("the word “A”")
     labels = [LabelToScore(1, 1, "Colons.", None), LabelToScore(2, 2, "colons", None)]
-    assert [one.how for one in sharing(labels, lambda label: None, 0)[1]] == ["text"]
+    assert [one.how for one in sharing(labels, lambda label: None, 0)[1].likest] == ["text"]
 
 
 def test_a_contrast_names_the_tokens_that_one_feature_fires_on_and_others_do_not() -> None:

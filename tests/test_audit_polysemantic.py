@@ -182,6 +182,7 @@ def test_a_label_names_what_stands_near_where_the_tokens_say_nothing(world: Worl
     assert set(teller.label(places).split(", ")) == {'"t18"', '"t19"'}
     scattered = np.arange(0, len(world.topic), 997)
     assert "t18" not in teller.label(scattered)
-    found = fell(9, places, world.vectors[places], space_of(request))
+    space = space_of(request)
+    found = fell(9, places, space.units(world.vectors[places]), space)
     (meaning,) = teller.meanings(found, found.part)
     assert meaning["share"] == 1

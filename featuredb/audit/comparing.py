@@ -1,6 +1,6 @@
 """The labels of a dictionary, each held against decoys and rivals on its own feature, channel by channel.
 
-Rule: what is compared with what, and in which order, so that memory stays bounded; no judgement is made here.
+Rule: what is compared with what; no judgement is made here.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ MOST_RIVALLED = 150_000
 FEW = 20
 """Labels of other features below which the bank's predicates, in words, stand in as decoys."""
 
-AT_ONCE = 512
-"""Labels held against all others in one go."""
+AT_ONCE = 1 << 24
+"""Cosines of labels held at a time."""
 
 USUAL = {"executable": 1.5, "named": 1.0, "tokens": 1.0, "words": 0.4, "snippets": 0.4, "described": 1.0}
 """What channels are worth where a dictionary has too few labels to tell."""
@@ -68,8 +68,8 @@ class Compared:
     """(F, 1 + N_DECOYS + 2 N_RIVALS) numbers of the labels each feature met, its own first; -1 for none."""
     figures: Floats32
     """(F, C, 1 + N_DECOYS + 2 N_RIVALS), NaN where a label has no figure."""
-    own_tokens: tuple[OwnTokens | None, ...] = ()
-    """By feature; empty where figures of all labels were worked out before."""
+    own_tokens: tuple[OwnTokens | None, ...]
+    """By feature; None where its label has none, or where figures of all labels were worked out before."""
 
     @property
     def own(self) -> Floats32:
@@ -130,7 +130,7 @@ class Comparing:
             return Compared(self.features, CHANNELS, self.everyone, met, figures, tuple(own))
         figures = np.take_along_axis(self._all, np.maximum(met, 0)[:, None, :], axis=2)
         figures = np.where(met[:, None, :] >= 0, figures, np.float32(np.nan))
-        return Compared(self.features, CHANNELS, self.everyone, met, figures)
+        return Compared(self.features, CHANNELS, self.everyone, met, figures, (None,) * len(met))
 
     def remember(self) -> None:
         """Works out the figures of all labels on all features, for labels that change hands many times."""
@@ -142,16 +142,22 @@ class Comparing:
         return self.meant.units[[self._number[label.label_id] for label in labels]]
 
     def _nearest(self, labels: Mapping[int, LabelToScore], n: int) -> dict[int, list[int]]:
-        """For each feature, n others or fewer whose labels are nearest to its own; those of its text left out."""
-        owners = np.array(sorted(labels), np.int64)
+        """For each feature, n others or fewer whose labels are nearest to its own, each of another text."""
+        first: dict[str, int] = {}
+        for feature in sorted(labels):
+            first.setdefault(labels[feature].text, feature)
+        owners = np.array(list(first.values()), np.int64)
+        place = {text: number for number, text in enumerate(first)}
+        own = np.array([place[labels[feature].text] for feature in self.features], np.int64)
         vectors = self.meanings_of([labels[each] for each in owners.tolist()])
-        at = np.searchsorted(owners, self.features)
-        found, wanted = {}, min(2 * n, len(owners))
-        for start in range(0, len(at), AT_ONCE):
-            like = vectors[at[start : start + AT_ONCE]] @ vectors.T
-            near, _ = largest(like, wanted)
-            for feature, row in zip(self.features[start : start + AT_ONCE], owners[near].tolist(), strict=True):
-                found[feature] = [each for each in row if labels[each].text != labels[feature].text][:n]
+        found: dict[int, list[int]] = {}
+        step = max(1, AT_ONCE // max(1, len(owners)))
+        for start in range(0, len(own), step):
+            mine = own[start : start + step]
+            like = vectors[mine] @ vectors.T
+            like[np.arange(len(mine)), mine] = -np.inf
+            near, _ = largest(like, min(n, len(owners) - 1))
+            found |= dict(zip(self.features[start : start + step], owners[near].tolist(), strict=True))
         return found
 
     def _figures(self, met: Numbers) -> tuple[Floats32, list[OwnTokens | None]]:
@@ -174,7 +180,8 @@ class Comparing:
         rivals = self._rivals(labels)
         found = np.full((len(self.features), 1 + N_DECOYS + 2 * N_RIVALS), -1, np.int32)
         for place, feature in enumerate(self.features):
-            decoys = [self._number[label.label_id] for label in draw(feature, N_DECOYS)]
+            text = labels[feature].text
+            decoys = [self._number[label.label_id] for label in draw(feature, N_DECOYS) if label.text != text]
             if len(decoys) < FEW:
                 decoys += self._evenly_chosen(N_DECOYS - len(decoys))
             others = [self._number[labels[each].label_id] for each in rivals.get(feature, ())]

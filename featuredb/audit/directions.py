@@ -117,5 +117,12 @@ def largest(values: Floats32, n: int) -> tuple[NDArray[np.int64], Floats32]:
 
     value, place = torch.topk(torch.from_numpy(values), n, dim=1)
     at, top = place.numpy(), value.numpy()
+    if not n:
+        return at, top
+    # Of equal values at the end, any are among the n largest: they are to be the first ones.
+    cut = top[:, -1:]
+    for row in np.flatnonzero((values == cut).sum(axis=1) > (top == cut).sum(axis=1)):
+        n_above = int((top[row] > cut[row]).sum())
+        at[row, top[row] == cut[row]] = np.flatnonzero(values[row] == cut[row])[: n - n_above]
     order = np.lexsort((at, -top), axis=1)
     return np.take_along_axis(at, order, 1), np.take_along_axis(top, order, 1)

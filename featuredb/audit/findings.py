@@ -14,6 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from featuredb.audit.requests import Judged
 from featuredb.errors import BadInput, NotFound, nearest
 from featuredb.labels.table import checked_text, shown_label_ids
+from featuredb.plugins import bare
 from featuredb.store.catalog import DictionaryRow, FindingRow, VerdictRow
 
 Asked: TypeAlias = Select[*tuple[Any, ...]]
@@ -38,15 +39,16 @@ def keep_findings(
     labels: Collection[int],
     seed: int,
 ) -> None:
-    """Writes what a check made of some features, in place of what it made of them before.
+    """Writes what a check made of some features, in place of what it, or an earlier version, made of them before.
 
     judged: each with the name of its finding. features: all that were asked for. labels: ids of those that were judged;
     what was found of a feature's other labels stays.
     """
     known = set(labels)
+    earlier_versions = FindingRow.plugin.startswith(f"{bare(plugin)}.v", autoescape=True)
     for part in _parts(features):
         earlier = select(FindingRow.id, FindingRow.label_id).where(
-            FindingRow.dictionary_id == dictionary_id, FindingRow.plugin == plugin, FindingRow.feature_index.in_(part)
+            FindingRow.dictionary_id == dictionary_id, earlier_versions, FindingRow.feature_index.in_(part)
         )
         gone = [number for number, label in session.execute(earlier) if label is None or label in known]
         session.execute(delete(FindingRow).where(FindingRow.id.in_(gone)))

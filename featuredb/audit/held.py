@@ -86,6 +86,8 @@ class Held:
         order = np.argsort(met, axis=None, kind="stable")
         bounds = np.searchsorted(met.ravel()[order], np.arange(len(labels) + 1))
         for number, label in enumerate(labels):
+            if number % 1_024 == 1_023:
+                progress(Progress("comparing the tokens of labels", number + 1, len(labels), "labels"))
             places, columns = np.divmod(order[bounds[number] : bounds[number + 1]], met.shape[1])
             if not len(places):
                 continue
@@ -100,8 +102,6 @@ class Held:
                     if own[places[each]] is None:
                         base = n_held / max(1, len(self._panel_at))
                         own[places[each]] = self._own(int(places[each]), mask, base, fits, each, way == 0)
-            if number % 1_024 == 1_023:
-                progress(Progress("comparing the tokens of labels", number + 1, len(labels), "labels"))
         return found, own
 
     def _own(self, place: int, mask: Mask, base: float, fits: Fits, each: int, executable: bool) -> OwnTokens:

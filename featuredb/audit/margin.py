@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 BEND = 1.5
 """Where steps begin to tell: asinh of 2.1 standard deviations."""
@@ -93,10 +94,11 @@ def _typical(variance: Floats, count: NDArray[np.int64]) -> float:
     return float(np.median(known)) if len(known) else 1.0
 
 
-def weights(own: Floats, decoys: Floats, usual: Floats) -> Floats:
+def weights(own: Floats, decoys: Floats, there: Mask, usual: Floats) -> Floats:
     """(C,) what steps are worth, none below 0.
 
-    own: (F, C); decoys: (F, C, m); usual: (C,) what they are taken to be worth where too few labels tell.
+    own: (F, C); decoys: (F, C, m); there: (F, m) which decoys there are; usual: (C,) what steps are taken to be worth
+    where too few labels tell.
     """
     n, n_channels, m = decoys.shape
     if n < ENOUGH or m == 0:
@@ -104,7 +106,7 @@ def weights(own: Floats, decoys: Floats, usual: Floats) -> Floats:
     table = np.concatenate([own, np.moveaxis(decoys, 1, 2).reshape(-1, n_channels)])
     table = np.column_stack([table, np.ones(len(table))])
     right = np.arange(len(table)) < n
-    counts = np.where(right, 1.0, 1 / m)
+    counts = np.append(np.ones(n), there.ravel() / m)
     centre = np.append(usual, 0.0)
     hold = np.diag(np.append(np.full(n_channels, RIDGE), 0.0))
     found = np.zeros(n_channels + 1)
@@ -132,8 +134,6 @@ class Margins:
     """Of the own labels; NaN where too few tell."""
     best_rival: NDArray[np.int64]
     """Which rival, or decoy past the rivals, is supported best; -1 where there is none."""
-    gap: Floats
-    """How far its own label's sum lies above that one's."""
 
 
 def margins(own: Floats32, decoys: Floats32, rivals: Floats32, usual: Floats) -> Margins:
@@ -146,20 +146,24 @@ def margins(own: Floats32, decoys: Floats32, rivals: Floats32, usual: Floats) ->
     n, m, r = len(own), decoys.shape[2], rivals.shape[2]
     steps, own = Steps(decoys), own[..., None]
     some = np.unique(np.linspace(0, n - 1, min(n, MOST_WEIGHED)).round().astype(np.int64))
-    weight = weights(steps.of(own, some)[..., 0], steps.of(decoys, some), np.concatenate([BELOW * usual, usual]))
+    there = np.asarray(~np.isnan(decoys).all(axis=1), np.bool_)
+    weight = weights(
+        steps.of(own, some)[..., 0], steps.of(decoys, some), there[some], np.concatenate([BELOW * usual, usual])
+    )
     support, rival, best = np.zeros(n), np.full(n, -np.inf), np.full(n, -1)
     theirs = np.zeros((n, m))
     for part in _parts(n):
         support[part] = np.moveaxis(steps.of(own, part), 1, 2)[:, 0] @ weight
         against = np.moveaxis(steps.of(rivals, part), 1, 2) @ weight
         against[np.isnan(rivals[part]).all(axis=1)] = -np.inf
-        theirs[part] = others = np.moveaxis(steps.of(decoys, part), 1, 2) @ weight
+        others = np.moveaxis(steps.of(decoys, part), 1, 2) @ weight
+        others[~there[part]] = -np.inf
+        theirs[part] = others
         rival[part] = against.max(axis=1, initial=-np.inf)
         if m + r:
             best[part] = np.concatenate([against, others], axis=1).argmax(axis=1)
-    gap = support - np.maximum(rival, theirs.max(axis=1, initial=-np.inf))
-    p_random, p_sound, wrong = _placed(support, np.sort(theirs, axis=None))
-    return Margins(support + np.minimum(support - rival, 0), p_random, p_sound, wrong, best, gap)
+    p_random, p_sound, wrong = _placed(support, np.sort(theirs[np.isfinite(theirs)]))
+    return Margins(support + np.minimum(support - rival, 0), p_random, p_sound, wrong, best)
 
 
 def _placed(support: Floats, null: Floats) -> tuple[Floats, Floats, float]:

@@ -73,10 +73,10 @@ def fallen(request: AuditRequest) -> Iterator[Fell]:
         if not chosen:
             continue
         space = space or space_of(request)
-        vectors = request.states.at(np.concatenate(list(chosen.values())))
+        units = space.units(request.states.at(np.concatenate(list(chosen.values()))))
         begin = 0
         for feature, at in chosen.items():
-            yield fell(feature, at, vectors[begin : begin + len(at)], space)
+            yield fell(feature, at, units[begin : begin + len(at)], space)
             begin += len(at)
 
 
@@ -89,9 +89,8 @@ def space_of(request: AuditRequest) -> Space:
     return Space.of(request.states.at(drawn))
 
 
-def fell(feature: int, at: Places, vectors: Floats32, space: Space) -> Fell:
-    """vectors: (n, d) of the model at n firings."""
-    units = space.units(vectors)
+def fell(feature: int, at: Places, units: Floats32, space: Space) -> Fell:
+    """units: (n, d) the model's vectors at n firings, in the space."""
     likeness = (units @ units.sum(axis=0) - 1) / max(1, len(units) - 1)
     return Fell(feature, at, spread(units, space.anything), parts(units), likeness)
 

@@ -45,8 +45,8 @@ ENOUGH_FEATURES = 20
 FAR = 1.5
 """Standard deviations above its mean over the bank from which a description is said to be near a label."""
 
-AT_ONCE = 1_024
-"""Features whose texts, or labels which, are embedded in one go."""
+AT_ONCE, TEXTS_AT_ONCE = 1_024, 8_192
+"""Features whose texts are held at a time, and texts that are embedded in one go."""
 
 
 class Meant:
@@ -69,7 +69,7 @@ class Meant:
     def read(self, tagged: Tagged, panel: Panel, fitting: Fitting) -> None:
         """Works out what the features are told by."""
         thin, width = self._thin, self.units.shape[1]
-        means = np.zeros((len(NEAR), len(thin), width), np.float32)
+        means = np.zeros((len(thin), width, len(NEAR)), np.float32)
         known = np.zeros((len(NEAR), len(thin)), np.bool_)
         lister = Lister(Families(tagged), panel)
         for start in range(0, len(thin), AT_ONCE):
@@ -79,13 +79,14 @@ class Meant:
             for place, kinds in zip(places, told, strict=True):
                 for kind, texts in enumerate(kinds):
                     if texts:
-                        means[kind, place] = _mean(np.stack([vectors[text] for text in texts]))
+                        means[place, :, kind] = _mean(np.stack([vectors[text] for text in texts]))
                         known[kind, place] = True
             self._request.progress(Progress("embedding texts", places.stop, len(thin), "features"))
         for kind in range(len(NEAR)):
+            mine = means[..., kind]
             enough = int(known[kind].sum()) >= ENOUGH_FEATURES
-            means[kind] = unit(means[kind] - (_mean(means[kind][known[kind]]) if enough else self._common))
-        self._texts: Floats32 = np.ascontiguousarray(means.transpose(1, 2, 0))
+            mine[:] = unit(mine - (_mean(mine[known[kind]]) if enough else self._common))
+        self._texts: Floats32 = means
         self._unknown = ~known
         held = tagged.rows(panel.at).sum(axis=0, dtype=np.int64)
         self._profiles = np.zeros((len(thin), len(BANK)), np.float32)
@@ -110,8 +111,7 @@ class Meant:
         for place in places:
             sample = self._thin[place]
             lists = lister.of(sample)
-            around = snippets.texts(snippets.firing(sample.feature))
-            told = ([lists.tokens], [lists.words], around)
+            told = ([lists.tokens], [lists.words], snippets.texts(snippets.firing(sample.feature)))
             found.append(tuple([text for text in texts if text] for texts in told))
         return found
 
@@ -122,9 +122,11 @@ class Meant:
     def _vectors(self, texts: Sequence[str]) -> dict[str, Floats32]:
         new = list(dict.fromkeys(texts))
         found: dict[str, Floats32] = {}
-        for start in range(0, len(new), 8 * AT_ONCE):
-            part = new[start : start + 8 * AT_ONCE]
+        for start in range(0, len(new), TEXTS_AT_ONCE):
+            part = new[start : start + TEXTS_AT_ONCE]
             found |= dict(zip(part, self._request.texts.embed(part), strict=True))
+            if len(new) > TEXTS_AT_ONCE:
+                self._request.progress(Progress("embedding labels", start + len(part), len(new), "labels"))
         return found
 
 

@@ -123,17 +123,17 @@ class Fitting:
 
     def __init__(self, thin: Thin, n_tokens: int) -> None:
         """n_tokens: of the panel."""
-        owner = np.repeat(np.arange(len(thin)), np.diff(thin.first))
-        weight, a = thin.weight.astype(np.float64), thin.activation.astype(np.float64)
-
-        def total(values: Floats | None) -> Floats:
-            return np.bincount(owner, values, len(thin)).astype(np.float64)
-
         self._thin = thin
         self._density = thin.density
-        self._mean, self._square = thin.density * total(weight * a), thin.density * total(weight * a * a)
+        self._mean, self._square, on_panel = np.zeros((3, len(thin)))
+        for place in range(len(thin)):
+            sample = thin[place]
+            a = sample.activation.astype(np.float64)
+            self._mean[place] = sample.density * float(sample.weight @ a)
+            self._square[place] = sample.density * float(sample.weight @ (a * a))
+            on_panel[place] = np.count_nonzero(sample.on_panel)
         # Of the panel's firings some were left out: those kept stand for all of them.
-        self._share = thin.n_panel / np.maximum(1.0, total(thin.on_panel.astype(np.float64)))
+        self._share = thin.n_panel / np.maximum(1.0, on_panel)
         self._n_silent = n_tokens - thin.n_panel
 
     def of_one(self, place: int, x: NDArray[np.bool_], held: NDArray[np.int64]) -> Fits:

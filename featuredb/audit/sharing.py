@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,30 +51,69 @@ class Shared:
     """1 for one text or predicate; else the share of tokens that both hold of."""
 
 
-def sharing(labels: Iterable[LabelToScore], holds: Holds, seed: int) -> dict[int, list[Shared]]:
-    """For each feature the others that have its label, the likest first; features without any are there too.
+@dataclass(frozen=True)
+class Sharers:
+    """The features that have one feature's label, or nearly."""
+
+    likest: tuple[Shared, ...]
+    n: int
+    """How many they are in all."""
+
+
+def sharing(labels: Iterable[LabelToScore], holds: Holds, seed: int, most: int = 8) -> dict[int, Sharers]:
+    """For each feature the others that have its label, the `most` likest of them by name; features without any are
+    there too.
 
     holds: (N,) the tokens that a label holds of, or None where that cannot be told.
     """
-    known = {label.feature: label for label in labels}
-    found: dict[int, dict[int, Shared]] = {feature: {} for feature in known}
-    by_text: dict[str, list[int]] = {}
-    by_predicate: dict[str, list[int]] = {}
+    known = {label.feature: label for label in sorted(labels, key=lambda label: label.feature)}
+    groups = _Groups()
     for feature, label in known.items():
         if label.text.startswith(UNCLEAR):
             continue  # it claims nothing that could be true of two features
-        by_text.setdefault(plain_text(label.text), []).append(feature)
-        if label.predicate is not None:
-            by_predicate.setdefault(json.dumps(label.predicate, sort_keys=True), []).append(feature)
-    near = _near(by_predicate, known, holds, seed)
-    for how, groups in (("tokens", near), ("predicate", _of_one(by_predicate)), ("text", _of_one(by_text))):
-        for one, other, likeness in groups:
-            found[one][other] = Shared(other, how, likeness)
-            found[other][one] = Shared(one, how, likeness)
-    return {
-        feature: sorted(others.values(), key=lambda shared: (-shared.likeness, shared.other))
-        for feature, others in found.items()
-    }
+        predicate = None if label.predicate is None else json.dumps(label.predicate, sort_keys=True)
+        groups.add(feature, plain_text(label.text), predicate)
+    for one, other, likeness in _near(groups.by_predicate, known, holds, seed):
+        groups.near.setdefault(one, []).append((other, likeness))
+        groups.near.setdefault(other, []).append((one, likeness))
+    return {feature: groups.of(feature, most) for feature in known}
+
+
+class _Groups:
+    """Features by what makes their labels one. A group is kept once: its pairs may be more than memory holds."""
+
+    def __init__(self) -> None:
+        self.by_predicate: dict[str, list[int]] = {}
+        self.near: dict[str, list[tuple[str, float]]] = {}
+        """For each predicate those that hold of nearly the same tokens, and the share of the tokens."""
+        self._by_text: dict[str, list[int]] = {}
+        self._label: dict[int, tuple[str, str | None]] = {}
+        self._n_both: Counter[tuple[str, str | None]] = Counter()
+
+    def add(self, feature: int, text: str, predicate: str | None) -> None:
+        """Features come in ascending order."""
+        self._label[feature] = text, predicate
+        self._n_both[text, predicate] += 1
+        self._by_text.setdefault(text, []).append(feature)
+        if predicate is not None:
+            self.by_predicate.setdefault(predicate, []).append(feature)
+
+    def of(self, feature: int, most: int) -> Sharers:
+        if feature not in self._label:
+            return Sharers((), 0)
+        text, predicate = self._label[feature]
+        mine = self._by_text[text]
+        found = {other: Shared(other, "text", 1.0) for other in mine[: most + 1] if other != feature}
+        n = len(mine) - 1
+        if predicate is not None:
+            for near, likeness in ((predicate, 1.0), *self.near.get(predicate, ())):
+                how = "predicate" if near == predicate else "tokens"
+                members = self.by_predicate[near]
+                n += len(members) - self._n_both[text, near]
+                others = (other for other in members if other not in found and self._label[other][0] != text)
+                found |= {other: Shared(other, how, likeness) for other in islice(others, most)}
+        likest = sorted(found.values(), key=lambda shared: (-shared.likeness, shared.other))
+        return Sharers(tuple(likest[:most]), n)
 
 
 def plain_text(text: str) -> str:
@@ -80,40 +121,35 @@ def plain_text(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip().rstrip(".").casefold()
 
 
-def _of_one(groups: Mapping[str, list[int]]) -> Iterable[tuple[int, int, float]]:
-    for members in groups.values():
-        for place, one in enumerate(members):
-            yield from ((one, other, 1.0) for other in members[place + 1 :])
-
-
 def _near(
     groups: Mapping[str, list[int]], labels: Mapping[int, LabelToScore], holds: Holds, seed: int
-) -> Iterable[tuple[int, int, float]]:
-    """Features of different predicates that hold of SAME_TOKENS of the same tokens."""
+) -> Iterator[tuple[str, str, float]]:
+    """Predicates that hold of SAME_TOKENS of the same tokens, with the share. groups: features by predicate."""
     by_sketch: dict[tuple[int, int], list[int]] = {}
-    kept: dict[int, tuple[NDArray[np.uint8], int]] = {}
-    members = list(groups.values())
+    kept: dict[int, NDArray[np.int32]] = {}
+    names = list(groups)
     orders: NDArray[np.int64] | None = None
-    for number, group in enumerate(members):
-        mask = holds(labels[group[0]])
+    for number, name in enumerate(names):
+        mask = holds(labels[groups[name][0]])
         if mask is None or not mask.any():
             continue
         if orders is None:
             random = np.random.default_rng((seed, 6))
             orders = np.stack([random.permutation(len(mask)) for _ in range(N_SKETCH)])
-        at = np.flatnonzero(mask)
-        kept[number] = np.packbits(mask), len(at)
+        kept[number] = at = np.flatnonzero(mask).astype(np.int32)
         for row, least in enumerate(orders[:, at].min(axis=1).tolist()):
             by_sketch.setdefault((row, least), []).append(number)
     pairs = {
         (one, other) for group in by_sketch.values() for place, one in enumerate(group) for other in group[place + 1 :]
     }
     for one, other in sorted(pairs):
-        (a, n_a), (b, n_b) = kept[one], kept[other]
-        both = int(np.bitwise_count(a & b).sum())
-        likeness = both / (n_a + n_b - both)
+        n_one, n_other = len(kept[one]), len(kept[other])
+        if min(n_one, n_other) < SAME_TOKENS * max(n_one, n_other):
+            continue  # too unlike in number to share so many
+        both = len(np.intersect1d(kept[one], kept[other], assume_unique=True))
+        likeness = both / (n_one + n_other - both)
         if likeness >= SAME_TOKENS:
-            yield from ((x, y, likeness) for x in members[one] for y in members[other])
+            yield names[one], names[other], likeness
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def nearest_labels(comparing: Comparing, n: int = NEAREST) -> dict[int, list[int
     vectors = comparing.meanings_of([comparing.labels[each] for each in features])
     like = vectors @ vectors.T
     np.fill_diagonal(like, -2)
-    nearest, _ = largest(like, min(n, len(features) - 1))
+    nearest, _ = largest(like, max(0, min(n, len(features) - 1)))
     return {
         feature: [features[place] for place in row] for feature, row in zip(features, nearest.tolist(), strict=True)
     }
