@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pyarrow
     from numpy.typing import ArrayLike
 
+    from featuredb.audit.flags import Flags
     from featuredb.capture.plan import Plan
     from featuredb.capture.request import IngestRequest, TrainRequest
     from featuredb.concepts.concepts import Concepts
@@ -133,11 +134,10 @@ class FeatureDB(LabelMethods, AuditMethods):
         say: Callable[[str], None] = lambda text: None,
     ) -> Rows[TextTokens]:
         """Each text token by token, with the features that say most at each; arguments are those of `activate`."""
-        from featuredb.audit.answers import flag_tokens
         from featuredb.search.activate import asked
 
         what = asked(texts, dictionaries, limit, by, None, layers, features)
-        return Rows(flag_tokens(self.store, self._activator.tokens(what, per_token, say)), TextTokens)
+        return Rows(self._flags.on_tokens(self._activator.tokens(what, per_token, say)), TextTokens)
 
     def search(
         self,
@@ -334,6 +334,8 @@ class FeatureDB(LabelMethods, AuditMethods):
         """Lets go of the store's files."""
         if "_activator" in self.__dict__:
             self._activator.close()
+        if "_flags" in self.__dict__:
+            self._flags.close()
         if "_reader" in self.__dict__:
             self._reader.close()
         self.store.close()
@@ -349,9 +351,13 @@ class FeatureDB(LabelMethods, AuditMethods):
 
     def _flagged(self, answers: Iterable[Answer], of: type[Answer]) -> Rows[Answer]:
         """The answers with what audits found of their features."""
-        from featuredb.audit.answers import with_findings
+        return Rows(self._flags.on(answers), of)
 
-        return Rows(with_findings(self.store, answers), of)
+    @cached_property
+    def _flags(self) -> Flags:
+        from featuredb.audit.flags import Flags
+
+        return Flags(self.store)
 
     @cached_property
     def _reader(self) -> SegmentReader:

@@ -106,7 +106,7 @@ def about_findings(work: Callable[[], object]) -> list[str]:
     return [one for one in seen if re.search(r"\b(finding|verdict)\b", one)]
 
 
-def test_an_answer_asks_a_store_without_findings_once_and_never_reads_evidence(db: featuredb.FeatureDB) -> None:
+def test_answers_ask_once_what_was_found_and_never_read_evidence(db: featuredb.FeatureDB) -> None:
     text = texts(1)[0]
     feature = db.activate(text, limit=1)[0].feature
     db.add_label(feature, "a word")
@@ -116,14 +116,20 @@ def test_an_answer_asks_a_store_without_findings_once_and_never_reads_evidence(d
         lambda: db.search("word", ways=["label"], all_features=True),
         lambda: db.similar(feature, all_features=True),
     ]
-    for answer in answers:
-        assert len(about_findings(answer)) == 1
+    assert [len(about_findings(answers[0])) for _ in range(2)] == [1, 0]
+    assert all(len(about_findings(answer)) <= 1 for answer in answers)
     assert len(about_findings(lambda: db.feature(feature))) == 1
     db.run_audit("top")
     for answer in answers:
+        db.add_label(feature, "another word")  # what was read is forgotten
         asked = about_findings(answer)
         assert len(asked) == 3
         assert not any("evidence" in one for one in asked)
+        assert about_findings(answer) == []
+    db.run_audit("top", options={"flag": feature.partition("/")[2]})
+    assert "suspicious" in db.activate(text, features=[feature])[0].flags
+    db.give_verdict(feature, "suspicious", "dismissed")
+    assert "suspicious" not in db.activate(text, features=[feature])[0].flags
 
 
 def test_flags_of_many_features_are_those_of_a_few(db: featuredb.FeatureDB, monkeypatch: pytest.MonkeyPatch) -> None:

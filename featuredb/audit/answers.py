@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from featuredb.audit.checks import chosen_checks, descriptions, severity
@@ -14,7 +14,7 @@ from featuredb.audit.findings import current_findings, flags_of
 from featuredb.audit.gather import labels_to_judge
 from featuredb.labels.table import shown_labels
 from featuredb.plugins import bare
-from featuredb.records import FindingRow, OfFeature, TextTokens
+from featuredb.records import FindingRow, OfFeature
 from featuredb.store import catalog
 from featuredb.store.refs import get_dictionary
 from featuredb.store.store import Store
@@ -85,49 +85,6 @@ def _badness(finding: catalog.FindingRow, described: Collection[str]) -> tuple[b
 def findings_of(session: Session, dictionary: catalog.DictionaryRow, feature: int) -> tuple[FindingRow, ...]:
     """A feature's findings, the worst first."""
     return tuple(_rows(session, dictionary, current_findings(session, dictionary.id, [feature])))
-
-
-def with_findings(store: Store, answers: Iterable[Answer]) -> list[Answer]:
-    """The answers, each with the names of its feature's findings after the flags it has."""
-    rows = list(answers)
-    known = flags_by_name(store, rows)
-    return [flagged(row, known) for row in rows]
-
-
-def flags_by_name(store: Store, rows: Iterable[OfFeature]) -> Callable[[OfFeature], tuple[str, ...]]:
-    """What gives each row the names of its feature's findings; the catalog is asked once for each dictionary."""
-    wanted: dict[str, set[int]] = {}
-    for row in rows:
-        wanted.setdefault(row.dictionary, set()).add(row.index)
-    found: dict[str, dict[int, tuple[str, ...]]] = {}
-    if wanted:
-        with store.reading() as session:
-            # A store that no audit has seen is asked this and no more.
-            audited = exists().where(catalog.FindingRow.dictionary_id == catalog.DictionaryRow.id)
-            numbers = select(catalog.DictionaryRow.name, catalog.DictionaryRow.id).where(audited)
-            for name, number in session.execute(numbers.where(catalog.DictionaryRow.name.in_(sorted(wanted)))):
-                found[name] = flags_of(session, number, wanted[name])
-    return lambda row: found.get(row.dictionary, {}).get(row.index, ())
-
-
-def flagged(row: Answer, known: Callable[[OfFeature], tuple[str, ...]]) -> Answer:
-    """The row with those names after its flags."""
-    more = [name for name in known(row) if name not in row.flags]
-    return replace(row, flags=(*row.flags, *more)) if more else row
-
-
-def flag_tokens(store: Store, texts: Sequence[TextTokens]) -> list[TextTokens]:
-    """Texts token by token, each feature in them flagged."""
-    named = [row for text in texts for row in (*text.fired, *(one for ones in text.strongest for one in ones))]
-    known = flags_by_name(store, named)
-    return [
-        replace(
-            text,
-            fired=tuple(flagged(one, known) for one in text.fired),
-            strongest=tuple(tuple(flagged(one, known) for one in ones) for ones in text.strongest),
-        )
-        for text in texts
-    ]
 
 
 def _rows(
