@@ -63,7 +63,7 @@ class Fired:
     def n_tokens(self) -> int:
         return len(self.tokens)
 
-    @property
+    @cached_property
     def n_fires(self) -> Places:
         """(n_features,) tokens of the panel on which each fires."""
         return np.diff(self.start)
@@ -128,14 +128,14 @@ class Together:
     products: Floats
     """(m,) of their activations, added up over those tokens."""
 
-    @property
+    @cached_property
     def jaccard(self) -> Floats:
         """(m,) tokens on which both fire, as a share of those on which either does; 0 where none does."""
         n = self.fired.n_fires
         either = n[self.ours] + n[self.theirs] - self.n_both
         return np.asarray(self.n_both / np.maximum(either, 1), np.float64)
 
-    @property
+    @cached_property
     def correlation(self) -> Floats:
         """(m,) Pearson's, of the activations over all tokens of the panel; 0 where one never fires."""
         n, sums, squares = max(1, self.fired.n_tokens), self.fired.sums, self.fired.squares
