@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,12 +14,10 @@ from featuredb.audit.findings import current_findings, flags_of
 from featuredb.audit.gather import labels_to_judge
 from featuredb.labels.table import shown_labels
 from featuredb.plugins import bare
-from featuredb.records import FindingRow, OfFeature
+from featuredb.records import FindingRow
 from featuredb.store import catalog
 from featuredb.store.refs import get_dictionary
 from featuredb.store.store import Store
-
-Answer = TypeVar("Answer", bound=OfFeature)
 
 
 @dataclass(frozen=True, slots=True)
